@@ -1,0 +1,3 @@
+.PHONY: rustlib
+rustlib:
+	@.ci/rustlib
