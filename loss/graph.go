@@ -15,8 +15,13 @@ import (
 // exponential is 0, and unlike an infinity it has no NaN in its gradient.
 const masked = -1e30
 
-// maxElements bounds the largest array of a graph, batch·terms·answers.
-const maxElements = 1 << 20
+const (
+	// maxElements bounds the largest array of a graph, batch·terms·answers, unless
+	// one group needs more.
+	maxElements = 1 << 17
+	// maxCached bounds the sum of these arrays over the graphs that are kept.
+	maxCached = 1 << 20
+)
 
 // A term is one factor of a likelihood, log Σ_j exp(s_j + add_j) - s_chosen. Every
 // loss of this package is a weighted sum of terms.
@@ -32,7 +37,8 @@ type Graph struct {
 	config Config
 
 	mu       sync.Mutex
-	machines map[shape]*machine
+	machines map[shape]*machine // by shape, since building one takes longer than running it
+	cached   int                // elements of the largest arrays of machines
 }
 
 // NewGraph returns the configured loss as expression graphs.
@@ -109,10 +115,23 @@ func (l *Graph) machine(s shape) (*machine, error) {
 		return m, nil
 	}
 	m, err := newMachine(s)
-	if err == nil {
-		l.machines[s] = m
+	if err != nil {
+		return nil, err
 	}
-	return m, err
+	if l.cached += s.elements(); l.cached > maxCached {
+		l.drop()
+		l.cached = s.elements()
+	}
+	l.machines[s] = m
+	return m, nil
+}
+
+// drop forgets all machines.
+func (l *Graph) drop() {
+	for s, m := range l.machines {
+		m.vm.Close() // of a tape machine, always nil
+		delete(l.machines, s)
+	}
 }
 
 // maxTerms bounds the number of terms of a group of k answers.
@@ -202,6 +221,8 @@ func (r ranking) newTerm(place int, weight float64) term {
 
 // A shape is the size of a graph's inputs.
 type shape struct{ batch, terms, answers int }
+
+func (s shape) elements() int { return s.batch * s.terms * s.answers }
 
 // A machine is a graph for one shape with its inputs and outputs:
 //

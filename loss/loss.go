@@ -85,7 +85,8 @@ type Group struct {
 }
 
 // A Loss measures how badly scores order groups whose ranks are known.
-// Implementations are safe for concurrent use.
+// Implementations are safe for concurrent use. The result for a group is the same
+// to the bit whatever other groups are evaluated with it.
 type Loss interface {
 	// Eval returns the loss of each group, and writes its gradient with respect
 	// to group i's scores to grads[i]. A group with a score that is NaN or
@@ -95,14 +96,16 @@ type Loss interface {
 	Eval(groups []Group, grads [][]float64) ([]float64, error)
 }
 
-// New returns the configured loss: the closed form of NewClosed. NewGraph states
-// the same losses as gorgonia expression graphs, and tests hold the two equal; but
-// on 64 groups of 7 answers the graph takes much longer and the closed form
-// a fraction of it, and a step of the smallest useful run takes about 0.2 s. Measured
-// on 2 cores of an AVX-512 machine by
+// New returns the configured loss as expression graphs, see NewGraph. NewClosed
+// is the same function by formula, and tests hold the two equal. On 64 groups of 7
+// answers the graph takes 0.46 ms (bradley_terry 0.96 ms) and the formula 0.09 ms
+// (0.10 ms), measured on 2 cores by
 //
 //	go test ./loss -run '^$' -bench Eval
-func New(c Config) (Loss, error) { return NewClosed(c) }
+//
+// A training step of the example takes about 200 ms, so that the graph is less than
+// 1% of it. Were it more, New would return the formula.
+func New(c Config) (Loss, error) { return NewGraph(c) }
 
 // withDefaults fills empty names and checks every field.
 func (c Config) withDefaults() (Config, error) {

@@ -58,14 +58,21 @@ func mustLoss(t testing.TB, implementation string, c Config) Loss {
 
 func eval(t testing.TB, l Loss, groups ...Group) (losses []float64, grads [][]float64) {
 	t.Helper()
-	for _, g := range groups {
-		grads = append(grads, make([]float64, len(g.Scores)))
-	}
+	grads = room(groups)
 	losses, err := l.Eval(groups, grads)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return losses, grads
+}
+
+// room is where the gradients of groups go.
+func room(groups []Group) [][]float64 {
+	grads := make([][]float64, len(groups))
+	for i, g := range groups {
+		grads[i] = make([]float64, len(g.Scores))
+	}
+	return grads
 }
 
 // near compares to a tolerance relative to numbers above 1.
@@ -288,6 +295,27 @@ func TestNoGroups(t *testing.T) {
 	for name := range implementations {
 		if losses, _ := eval(t, mustLoss(t, name, Config{})); len(losses) != 0 {
 			t.Errorf("%s: %v", name, losses)
+		}
+	}
+}
+
+func TestNeighboursDoNotMatter(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	for name := range implementations {
+		for _, kind := range []string{PlackettLuce, BradleyTerry} {
+			l := mustLoss(t, name, Config{Type: kind, Margin: 0.5, Center: 0.1, LabelSmoothing: 0.1})
+			var groups []Group
+			for k := 2; k <= 12; k++ {
+				groups = append(groups, randomGroup(r, k))
+			}
+			together, dtogether := eval(t, l, groups...)
+			for i, g := range groups {
+				alone, dalone := eval(t, l, g)
+				if together[i] != alone[0] || fmt.Sprint(dtogether[i]) != fmt.Sprint(dalone[0]) {
+					t.Errorf("%s %s: group %d has loss %v and gradient %v alone, %v and %v with neighbours",
+						name, kind, i, alone[0], dalone[0], together[i], dtogether[i])
+				}
+			}
 		}
 	}
 }
