@@ -1,0 +1,3 @@
+package llama
+
+func ParseConfig(configJSON []byte) (Config, error) { panic("contract") }

@@ -1,0 +1,146 @@
+// Package llama is the network: a Llama trunk with a bias-free value head in
+// place of the language-model head. Forward and Backward are flat lists of kernel
+// calls; there is no graph and no autograd.
+package llama
+
+import (
+	"errors"
+	"fmt"
+
+	"rmtrain/data"
+	"rmtrain/kernels"
+)
+
+// Forward returns the score of every answer of batch, in order. A batch may be
+// larger than Options said: the room grows. The batch must stay as it is until
+// Backward.
+func (m *Model) Forward(batch *data.Batch) ([]float64, error) {
+	if err := m.setBatch(batch); err != nil {
+		return nil, fmt.Errorf("llama: forward: %w", err)
+	}
+	if len(batch.Tokens) == 0 {
+		return nil, nil
+	}
+	b, v := m.b, m.view
+	b.Embed(m.res(0), m.w.Embed, v.ids)
+	layers := resident(m.w.Blocks)
+	layers.Prefetch(0)
+	for l := range m.Config.Layers {
+		layers.Prefetch(min(l+1, m.Config.Layers-1))
+		w := layers.Get(l)
+		a := m.forward(l, w)
+		m.linear(v.tmp, a.S, w.Down)
+		b.Add(m.res(l+1), a.Mid, v.tmp)
+		layers.Release(l)
+	}
+	b.RMSNorm(v.final, v.rstd, m.res(m.Config.Layers), m.w.Norm, m.Config.Eps)
+	b.ValueHead(v.score, v.final, v.scored, m.w.Score)
+	scores := m.downloadFloats(v.score)
+	if err := b.Sync(); err != nil {
+		m.batch = nil
+		return nil, fmt.Errorf("llama: forward: %w", err)
+	}
+	return scores, nil
+}
+
+// Backward adds the gradients of the last Forward's batch to those of the
+// parameters, given the gradient of every score.
+func (m *Model) Backward(dscore []float64) error {
+	switch {
+	case !m.o.Train:
+		return errors.New("llama: backward: the model was made without Options.Train, for scoring only")
+	case m.batch == nil:
+		return errors.New("llama: backward: no batch (call Forward first)")
+	case len(dscore) != len(m.batch.Scored):
+		return fmt.Errorf("llama: backward: %d gradients for %d scores", len(dscore), len(m.batch.Scored))
+	case len(m.batch.Tokens) == 0:
+		return nil
+	}
+	b, v, c := m.b, m.view, m.Config
+	m.uploadFloats(v.dscore, dscore)
+	b.ValueHeadBack(v.dN, m.orSink(m.g.Score), v.dscore, v.final, v.scored, m.w.Score)
+	b.Zero(v.d)
+	b.RMSNormBack(v.d, m.orSink(m.g.Norm), v.dN, m.res(c.Layers), m.w.Norm, v.rstd)
+	layers, grads := resident(m.w.Blocks), resident(m.g.Blocks)
+	for l := c.Layers - 1; l >= m.lowest; l-- {
+		layers.Prefetch(max(l-1, 0))
+		m.backward(l, layers.Get(l), grads.Get(l))
+		layers.Release(l)
+		grads.Release(l)
+	}
+	if exists(m.g.Embed) {
+		b.EmbedBack(m.g.Embed, v.d, v.ids, c.PadTokenID)
+	}
+	if err := b.Sync(); err != nil {
+		return fmt.Errorf("llama: backward: %w", err)
+	}
+	return nil
+}
+
+// forward computes what layer l's backward pass reads, all but the output of the
+// MLP, and remembers that it did.
+func (m *Model) forward(l int, w *block) acts {
+	slot := l % len(m.view.acts)
+	b, x, a, tmp, eps := m.b, m.res(l), m.view.acts[slot], m.view.tmp, m.Config.Eps
+	b.RMSNorm(a.N1, a.R1, x, w.AttnNorm, eps)
+	m.linear(a.QKV, a.N1, w.QKV)
+	b.RoPE(a.QKV, m.view.pos, m.rope, m.h, false)
+	b.Attention(a.Att, a.LSE, a.QKV, m.segs, m.h)
+	m.linear(tmp, a.Att, w.Out)
+	b.Add(a.Mid, x, tmp)
+	b.RMSNorm(a.N2, a.R2, a.Mid, w.MLPNorm, eps)
+	m.linear(a.GU, a.N2, w.GateUp)
+	b.SwiGLU(a.S, a.GU)
+	m.held[slot] = l
+	return a
+}
+
+// backward turns d, the gradient of layer l's output, into the gradient of its
+// input, in place: the residual path is the identity, and each branch adds to it.
+func (m *Model) backward(l int, w, dw *block) {
+	slot := l % len(m.view.acts)
+	if m.held[slot] != l {
+		m.forward(l, w) // recompute
+	}
+	b, x, a, v := m.b, m.res(l), m.view.acts[slot], m.view
+	m.linearBack(v.dS, dw.Down, v.d, a.S, w.Down)
+	b.SwiGLUBack(v.dGU, v.dS, a.GU)
+	m.linearBack(v.dN, dw.GateUp, v.dGU, a.N2, w.GateUp)
+	b.RMSNormBack(v.d, m.orSink(dw.MLPNorm), v.dN, a.Mid, w.MLPNorm, a.R2)
+	m.linearBack(v.dAtt, dw.Out, v.d, a.Att, w.Out)
+	b.AttentionBack(v.dQKV, v.dAtt, a.Att, a.LSE, a.QKV, m.segs, m.h)
+	b.RoPE(v.dQKV, v.pos, m.rope, m.h, true)
+	m.linearBack(v.dN, dw.QKV, v.dQKV, a.N1, w.QKV)
+	b.RMSNormBack(v.d, m.orSink(dw.AttnNorm), v.dN, x, w.AttnNorm, a.R1)
+}
+
+// linear computes y = x·Wᵀ + B.
+func (m *Model) linear(y, x tensor, w linear) {
+	m.b.MatMul(y, x, w.W, kernels.NT, false)
+	if exists(w.B) {
+		m.b.AddBias(y, w.B)
+	}
+}
+
+// linearBack computes the gradient of x and adds to those of W and B that are
+// wanted.
+func (m *Model) linearBack(dx tensor, dw linear, dy, x tensor, w linear) {
+	if exists(dw.W) {
+		m.b.MatMul(dw.W, dy, x, kernels.TN, true)
+	}
+	if exists(dw.B) {
+		m.b.AddBiasBack(dw.B, dy)
+	}
+	m.b.MatMul(dx, dy, w.W, kernels.NN, false)
+}
+
+// res is the residual stream that enters layer l.
+func (m *Model) res(l int) tensor { return m.view.res[l%len(m.view.res)] }
+
+// orSink returns dw, or a place to drop the gradient of a frozen vector.
+func (m *Model) orSink(dw tensor) tensor {
+	if exists(dw) {
+		return dw
+	}
+	return m.view.sink
+}
