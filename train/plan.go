@@ -1,0 +1,129 @@
+package train
+
+import (
+	"fmt"
+	"math"
+
+	"rmtrain/configs"
+	"rmtrain/data"
+	"rmtrain/kernels/llama"
+)
+
+// A plan says how many steps a run has and which groups a step reads.
+type plan struct {
+	groups   int // of the training data
+	perStep  int
+	perEpoch int // steps
+	total    int // steps
+	seed     uint64
+
+	epoch int // that order belongs to; -1 before the first
+	order []int
+}
+
+func newPlan(c configs.Run, groups int) (*plan, error) {
+	if groups == 0 {
+		return nil, fmt.Errorf("train: plan: no group of ranked answers to train on (see the report of the data)")
+	}
+	if c.Train.PromptsPerStep < 1 || c.Train.MaxTokensPerBatch < 1 {
+		return nil, fmt.Errorf("train: plan: prompts_per_step %d and max_tokens_per_batch %d must be at least 1",
+			c.Train.PromptsPerStep, c.Train.MaxTokensPerBatch)
+	}
+	p := &plan{groups: groups, perStep: c.Train.PromptsPerStep, seed: uint64(c.Data.Seed), epoch: -1}
+	p.perEpoch = (groups + p.perStep - 1) / p.perStep
+	p.total = c.Train.MaxSteps
+	if p.total <= 0 {
+		p.total = int(math.Ceil(c.Train.NumTrainEpochs * float64(p.perEpoch)))
+	}
+	if p.total <= 0 {
+		return nil, fmt.Errorf("train: plan: no steps to take (raise num_train_epochs or set max_steps)")
+	}
+	return p, nil
+}
+
+// indices returns which groups step reads, counted from 1, in order. The last
+// step of an epoch has what is left.
+func (p *plan) indices(step int) []int {
+	epoch, at := (step-1)/p.perEpoch, (step-1)%p.perEpoch*p.perStep
+	if epoch != p.epoch {
+		p.epoch, p.order = epoch, data.Shuffle(p.groups, p.seed, epoch)
+	}
+	return p.order[at:min(at+p.perStep, p.groups)]
+}
+
+// epochs returns how many passes over the data the first step steps are.
+func (p *plan) epochs(step int) float64 {
+	seen := min(step%p.perEpoch*p.perStep, p.groups)
+	return float64(step/p.perEpoch) + float64(seen)/float64(p.groups)
+}
+
+// A Forecast is what a run would do, for --dry-run.
+type Forecast struct {
+	Groups        int
+	StepsPerEpoch int
+	TotalSteps    int
+	WarmupSteps   int
+	// MicroBatches are the rows of each forward pass of the first step.
+	MicroBatches []int
+	// Tokens are those of the first step's conversations, Rows what is left of them
+	// after sharing prompts.
+	Tokens, Rows int
+	// MaxRows is a bound on the rows of any micro-batch of the run, and MaxAnswers the
+	// answers of the first step's largest.
+	MaxRows, MaxAnswers int
+	// Memory is the bytes by purpose that model and optimizer take.
+	Memory map[string]int64
+}
+
+// Plan forecasts a run over train. Options' MaxRows and MaxAnswers, if 0, are those
+// of the forecast.
+func Plan(c configs.Run, mc llama.Config, o llama.Options, train *data.Dataset) (Forecast, error) {
+	p, err := newPlan(c, train.Len())
+	if err != nil {
+		return Forecast{}, err
+	}
+	f := Forecast{Groups: p.groups, StepsPerEpoch: p.perEpoch, TotalSteps: p.total, WarmupSteps: warmupSteps(c.Train, p.total)}
+	for _, b := range pack(read(train, p.indices(1)), c.Train.MaxTokensPerBatch, c.Train.SharePrefix) {
+		rows := len(b.layout.Tokens)
+		f.MicroBatches = append(f.MicroBatches, rows)
+		f.Rows += rows
+		f.Tokens += b.layout.Real
+		f.MaxAnswers = max(f.MaxAnswers, len(b.layout.Scored))
+	}
+	f.MaxRows = maxRows(c.Train, train)
+	if o.MaxRows == 0 {
+		o.MaxRows = f.MaxRows
+	}
+	if o.MaxAnswers == 0 {
+		o.MaxAnswers = f.MaxAnswers
+	}
+	f.Memory = memory(mc, o)
+	return f, nil
+}
+
+// maxRows bounds the rows of a micro-batch: the budget, unless a step has less or a
+// single group more.
+func maxRows(c configs.Train, d *data.Dataset) int {
+	largest := 0
+	for i := range d.Len() {
+		largest = max(largest, d.Rows(i, c.SharePrefix))
+	}
+	return max(largest, min(c.MaxTokensPerBatch, c.PromptsPerStep*largest))
+}
+
+// memory adds the optimizer to the model's own forecast.
+func memory(mc llama.Config, o llama.Options) map[string]int64 {
+	m := llama.Plan(mc, o)
+	m[optimizerTag] += normBytes
+	for _, p := range llama.Table(mc) {
+		if o.Frozen != nil && o.Frozen(p.Name) {
+			continue
+		}
+		elements := int64(1)
+		for _, n := range p.Shape {
+			elements *= int64(n)
+		}
+		m[optimizerTag] += elements * stateBytes(o.DType)
+	}
+	return m
+}
