@@ -1,3 +1,56 @@
-.PHONY: rustlib
-rustlib:
+# rmtrain: reward models from ranked answers. `make help` lists the targets.
+#
+# A machine needs git, make and Go; .ci/prerequisites sees to the C and Rust compilers.
+
+# One set of flags for every Go command, so that they share one build cache. The
+# version comes from the linker flag below, not from Go's own look at git.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION) -extldflags "-Wl,--gc-sections"
+
+EXAMPLE := build/example
+
+.DEFAULT_GOAL := build
+.PHONY: run test build lint clean help prerequisites dependencies rustlib
+
+## run: build, write a small example, train on it, and score with the result
+run: build
+	@echo '--- rmtrain example: write a base model and ranked answers into $(EXAMPLE)'
+	@rm -rf $(EXAMPLE)
+	@bin/rmtrain example $(EXAMPLE)
+	@echo '--- rmtrain: train a reward model as $(EXAMPLE)/nectar.yaml says'
+	@bin/rmtrain --config $(EXAMPLE)/nectar.yaml
+	@echo '--- rmtrain infer: score held-out samples with $(EXAMPLE)/out'
+	@bin/rmtrain infer --checkpoint $(EXAMPLE)/out --input $(EXAMPLE)/samples.jsonl
+
+## test: everything that CI runs: lint, unit tests, races, the program end to end
+test: build lint
+	@.ci/test
+
+## build: bin/rmtrain
+build: dependencies
+	@go build -ldflags '$(LDFLAGS)' -o bin/rmtrain ./cmd/rmtrain
+	@echo 'build: bin/rmtrain $(VERSION)'
+
+## lint: gofmt, go vet and staticcheck
+lint: dependencies
+	@.ci/lint
+
+## clean: remove what was built
+clean:
+	rm -rf bin build
+
+## help: this list
+help:
+	@sed -n 's/^## //p' Makefile
+
+dependencies: prerequisites
+	@.ci/dependencies
+
+# The Rust archives alone, as every Go command needs them.
+rustlib: prerequisites
 	@.ci/rustlib
+
+prerequisites:
+	@.ci/prerequisites go c
