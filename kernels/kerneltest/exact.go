@@ -1,0 +1,94 @@
+package kerneltest
+
+import (
+	"fmt"
+	"slices"
+
+	"rmtrain/kernels"
+)
+
+func exactChecks() (cs []check) {
+	for _, c := range cases {
+		cs = append(cs, check{"exact/repeated/" + c.name, c.repeats})
+		if c.rows != nil && c.in[c.rows[0]].shape[0] > 1 {
+			cs = append(cs, check{"exact/rows/" + c.name, c.rowsAlone})
+		}
+	}
+	return append(slices.Concat(cs, exactAttentionChecks()), check{"exact/AdamW/parameter is the rounded master", roundedMaster})
+}
+
+// repeats runs c twice.
+func (c testCase) repeats(b kernels.Backend, dt kernels.DType) []error {
+	values := c.inputs(dt, nil)
+	first, errs := c.evaluate(b, dt, values)
+	second, more := c.evaluate(b, dt, values)
+	if errs = append(errs, more...); len(errs) > 0 {
+		return errs
+	}
+	for _, i := range c.out {
+		if string(first[i]) != string(second[i]) {
+			errs = append(errs, fmt.Errorf("%s: operand %d differs when run again", c.name, i))
+		}
+	}
+	return errs
+}
+
+// rowsAlone runs c on some of its rows and wants the bits that it has for them
+// among all rows.
+func (c testCase) rowsAlone(b kernels.Backend, dt kernels.DType) []error {
+	values := c.inputs(dt, nil)
+	all, errs := c.evaluate(b, dt, values)
+	if len(errs) > 0 {
+		return errs
+	}
+	n := c.in[c.rows[0]].shape[0]
+	for _, part := range [][2]int{{0, 1}, {n / 2, n/2 + 1}, {n - 1, n}, {1, n}, {0, n - 1}, {n / 3, n - n/4}} {
+		lo, hi := part[0], part[1]
+		some, partValues := c.slice(values, lo, hi)
+		got, more := some.evaluate(b, dt, partValues)
+		if errs = append(errs, more...); got == nil {
+			return errs
+		}
+		for _, i := range c.out {
+			row := len(all[i]) / n
+			if slices.Contains(c.rows, i) && string(got[i]) != string(all[i][lo*row:hi*row]) {
+				errs = append(errs, fmt.Errorf("%s: operand %d: rows [%d,%d) of %d differ when computed alone", c.name, i, lo, hi, n))
+			}
+		}
+	}
+	return errs
+}
+
+// slice returns c on rows [lo, hi) of its operands that have such rows.
+func (c testCase) slice(values [][]float64, lo, hi int) (testCase, [][]float64) {
+	c.in, values = slices.Clone(c.in), slices.Clone(values)
+	for _, i := range c.rows {
+		shape := slices.Clone(c.in[i].shape)
+		row := len(values[i]) / shape[0]
+		shape[0] = hi - lo
+		c.in[i].shape = shape
+		values[i] = values[i][lo*row : hi*row]
+	}
+	return c, values
+}
+
+// roundedMaster wants a BF16 parameter to be its master rounded to nearest even.
+func roundedMaster(b kernels.Backend, dt kernels.DType) []error {
+	if dt != kernels.BF16 {
+		return nil
+	}
+	var errs []error
+	for _, c := range adamwCases() {
+		after, more := c.evaluate(b, dt, c.inputs(dt, nil))
+		if errs = append(errs, more...); after == nil {
+			return errs
+		}
+		param, master := decode(kernels.BF16, after[0]), decode(kernels.F32, after[1])
+		for i := range param {
+			if want := nearestBF16(master[i]); param[i] != want {
+				return append(errs, fmt.Errorf("%s: element %d is %g, but its master is %g", c.name, i, param[i], master[i]))
+			}
+		}
+	}
+	return errs
+}

@@ -1,0 +1,115 @@
+package kerneltest
+
+import (
+	"fmt"
+	"slices"
+
+	"rmtrain/kernels"
+)
+
+func memoryChecks() []check {
+	return []check{
+		{"memory/starts zeroed", startsZeroed},
+		{"memory/used by tag", usedByTag},
+		{"memory/slices cross to the host unchanged", slicesCross},
+		{"memory/order of operations", orderOfOperations},
+	}
+}
+
+// startsZeroed reuses memory that was not zero.
+func startsZeroed(b kernels.Backend, dt kernels.DType) (errs []error) {
+	for range 3 {
+		t, err := b.Alloc("kerneltest", dt, 130, 70)
+		if err != nil {
+			return []error{err}
+		}
+		mem := make([]byte, t.Bytes())
+		b.Download(mem, t)
+		if slices.ContainsFunc(mem, func(c byte) bool { return c != 0 }) {
+			errs = append(errs, fmt.Errorf("Alloc: memory is not zero"))
+		}
+		b.Upload(t, slices.Repeat([]byte{0xa5}, len(mem)))
+		b.Free(t)
+	}
+	return errs
+}
+
+func usedByTag(b kernels.Backend, dt kernels.DType) (errs []error) {
+	const one, two = "kerneltest one", "kerneltest two"
+	expect := func(when string, wantOne, wantTwo int) {
+		used := b.Used()
+		// A backend may count the bytes that it adds for alignment.
+		const slack = 4096
+		for tag, want := range map[string]int{one: wantOne, two: wantTwo} {
+			if got := int(used[tag]); got < want || got > want+slack || want == 0 && got != 0 {
+				errs = append(errs, fmt.Errorf("Used: %d bytes of %q %s, want %d", got, tag, when, want))
+			}
+		}
+	}
+	x, err1 := b.Alloc(one, dt, 33, 7)
+	y, err2 := b.Alloc(two, kernels.I32, 5)
+	z, err3 := b.Alloc(two, kernels.F64, 1)
+	for _, err := range []error{err1, err2, err3} {
+		if err != nil {
+			return []error{err}
+		}
+	}
+	expect("after allocating", x.Bytes(), y.Bytes()+z.Bytes())
+	b.Free(y)
+	expect("after freeing one of two", x.Bytes(), z.Bytes())
+	b.Free(x)
+	b.Free(z)
+	expect("after freeing all", 0, 0)
+	return errs
+}
+
+func slicesCross(b kernels.Backend, dt kernels.DType) (errs []error) {
+	t, err := b.Alloc("kerneltest", dt, 9, 5)
+	if err != nil {
+		return []error{err}
+	}
+	defer b.Free(t)
+	want := make([]byte, t.Bytes())
+	for i := range want {
+		want[i] = byte(7 * i)
+	}
+	b.Upload(t, want)
+	part := t.Slice(3, 5)
+	row := t.Bytes() / t.Rows()
+	got := make([]byte, part.Bytes())
+	if b.Download(got, part); string(got) != string(want[3*row:5*row]) {
+		errs = append(errs, fmt.Errorf("Download of rows 3 and 4 of 9 gives other bytes"))
+	}
+	clear(want[3*row : 5*row])
+	b.Upload(part, want[3*row:5*row])
+	got = make([]byte, t.Bytes())
+	if b.Download(got, t); string(got) != string(want) {
+		errs = append(errs, fmt.Errorf("Upload to rows 3 and 4 of 9 does not change exactly these"))
+	}
+	return errs
+}
+
+// orderOfOperations uploads between operations and frees what they read.
+func orderOfOperations(b kernels.Backend, dt kernels.DType) []error {
+	const n = 1000
+	x, err1 := b.Alloc("kerneltest", dt, n)
+	y, err2 := b.Alloc("kerneltest", dt, n)
+	for _, err := range []error{err1, err2} {
+		if err != nil {
+			return []error{err}
+		}
+	}
+	defer b.Free(y)
+	host := encode(dt, slices.Repeat([]float64{1}, n))
+	b.Upload(x, host)
+	clear(host) // Upload has taken its copy
+	b.Add(y, x, x)
+	b.Upload(x, encode(dt, slices.Repeat([]float64{4}, n)))
+	b.Add(y, y, x)
+	b.Zero(x)
+	b.Free(x)
+	if got := load(b, y); got[0] != 6 || got[n-1] != 6 {
+		return []error{fmt.Errorf("(1+1)+4 with an Upload in between is %g and %g, want 6", got[0], got[n-1])}
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package kerneltest
+
+import (
+	"fmt"
+	"slices"
+
+	"rmtrain/kernels"
+)
+
+// shapeChecks enlarge one operand after the other. Each must panic.
+func shapeChecks() (cs []check) {
+	for _, c := range cases {
+		if !c.small {
+			continue
+		}
+		cs = append(cs, check{"shapes/" + c.name, func(b kernels.Backend, dt kernels.DType) (errs []error) {
+			values := c.inputs(dt, nil)
+			for i, o := range c.in {
+				for dim := range o.shape {
+					if o.anyRows && dim == 0 {
+						continue
+					}
+					if !c.panics(b, dt, values, i, dim) {
+						errs = append(errs, fmt.Errorf("%s: no panic with one more along axis %d of operand %d", c.name, dim, i))
+					}
+				}
+			}
+			return errs
+		}})
+	}
+	return cs
+}
+
+// panics reports whether c panics when an operand has one more along axis dim.
+func (c testCase) panics(b kernels.Backend, dt kernels.DType, values [][]float64, operand, dim int) bool {
+	c.in, values = slices.Clone(c.in), slices.Clone(values)
+	shape := slices.Clone(c.in[operand].shape)
+	shape[dim]++
+	c.in[operand].shape = shape
+	n := 1
+	for _, s := range shape {
+		n *= s
+	}
+	values[operand] = append(slices.Clone(values[operand]), make([]float64, n-len(values[operand]))...)
+	gs, err := c.allocate(b, dt, values)
+	defer free(b, gs)
+	if err != nil {
+		return false
+	}
+	panicked := false
+	func() {
+		defer func() { panicked = recover() != nil }()
+		c.run(b, tensors(gs))
+	}()
+	return panicked
+}
