@@ -1,0 +1,115 @@
+package nectar
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// maxLine is the longest row that is read.
+const maxLine = 64 << 20
+
+// A counter counts what is read through it.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// readJSON reads JSON lines.
+func readJSON(ctx context.Context, path string, emit func(int, []byte, error, float64) error) error {
+	return readFile(ctx, path, false, emit)
+}
+
+// readGzip reads compressed JSON lines.
+func readGzip(ctx context.Context, path string, emit func(int, []byte, error, float64) error) error {
+	return readFile(ctx, path, true, emit)
+}
+
+func readFile(ctx context.Context, path string, compressed bool, emit func(int, []byte, error, float64) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("nectar: open data: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("nectar: open data: %w", err)
+	}
+	raw := &counter{r: &interruptible{ctx, f}}
+	var text io.Reader = raw
+	if compressed {
+		if text, err = gzip.NewReader(bufio.NewReader(raw)); err != nil {
+			return fmt.Errorf("nectar: read %s: %w", path, err)
+		}
+	}
+	err = readLines(text, func(number int, line []byte, bad error) error {
+		return emit(number, line, bad, float64(raw.n)/float64(max(info.Size(), 1)))
+	})
+	var failed *readError
+	if errors.As(err, &failed) {
+		return fmt.Errorf("nectar: read %s: line %d: %w", path, failed.line, failed.err)
+	}
+	return err
+}
+
+// A readError is a failure of the reader, not of emit.
+type readError struct {
+	line int
+	err  error
+}
+
+func (e *readError) Error() string { return e.err.Error() }
+
+// readLines hands every line that is not blank to emit, which may keep it. A byte
+// order mark at the beginning is skipped; a line over maxLine is emitted as bad.
+func readLines(r io.Reader, emit func(number int, line []byte, bad error) error) error {
+	in := bufio.NewReaderSize(r, 1<<20)
+	if mark, _ := in.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
+		in.Discard(3)
+	}
+	for number := 1; ; number++ {
+		line, tooLong, err := readLine(in)
+		if err != nil && err != io.EOF {
+			return &readError{number, err}
+		}
+		var emitErr error
+		if tooLong {
+			emitErr = emit(number, nil, fmt.Errorf("longer than %d MB", maxLine>>20))
+		} else if line = bytes.TrimSpace(line); len(line) > 0 {
+			emitErr = emit(number, line, nil)
+		}
+		if emitErr != nil {
+			return emitErr
+		}
+		if err == io.EOF {
+			return nil
+		}
+	}
+}
+
+// readLine reads up to a line feed or the end, which it returns as io.EOF. Of a
+// line over maxLine it keeps nothing.
+func readLine(in *bufio.Reader) (line []byte, tooLong bool, err error) {
+	for {
+		part, err := in.ReadSlice('\n')
+		if tooLong = tooLong || len(line)+len(part) > maxLine; tooLong {
+			line = nil
+		} else {
+			line = append(line, part...)
+		}
+		if err != bufio.ErrBufferFull {
+			return line, tooLong, err
+		}
+	}
+}
