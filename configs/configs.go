@@ -1,5 +1,9 @@
 // Package configs holds the schema of a run, its defaults, and the recipes that
 // ship with the program. Names are Hugging Face's where it has one.
+//
+// The schema is the struct Run. Its tags are all there is to know of a setting:
+// loading, checking, printing and the reference in docs are derived from them (see
+// field), so that a new setting is one line here.
 package configs
 
 // A Run is everything that a training run is configured by.
@@ -26,9 +30,9 @@ type Data struct {
 	EvalPrompts    int      `mapstructure:"eval_prompts" default:"0" min:"0" doc:"without eval: hold out this many prompts of train, with all of their rows"`
 	MaxLength      int      `mapstructure:"max_length" default:"2048" min:"2" doc:"tokens that a conversation keeps"`
 	TruncationSide string   `mapstructure:"truncation_side" default:"left" oneof:"left right" doc:"where longer conversations are cut"`
-	ChatTemplate   string   `mapstructure:"chat_template" default:"auto" kind:"template" doc:"auto (the model's own; without one, transcript), transcript (Nectar's Human/Assistant text), none (only finished texts), or a Jinja file"`
+	ChatTemplate   string   `mapstructure:"chat_template" default:"auto" kind:"template" also:"auto transcript none" doc:"auto (the model's own; without one, transcript), transcript (Nectar's Human/Assistant text), none (only finished texts), or a Jinja file"`
 	ScorePosition  string   `mapstructure:"score_position" default:"last_token" oneof:"last_token last_non_pad before_first_pad" doc:"the token whose hidden state is scored"`
-	MaxAnswers     int      `mapstructure:"max_answers" default:"0" min:"0" doc:"keep at most this many answers of a group, 0 for all"`
+	MaxAnswers     int      `mapstructure:"max_answers" default:"0" min:"0" doc:"keep at most this many answers of a group, at least 2; 0 for all"`
 	OnBadRow       string   `mapstructure:"on_bad_row" default:"error" oneof:"error skip" doc:"a row without two usable answers, with a missing rank or a null"`
 	Cache          string   `mapstructure:"cache" kind:"path" doc:"folder for tokenized data; default: train.output_dir/cache"`
 	Seed           int      `mapstructure:"seed" default:"0" min:"0" doc:"order of prompts, and the choice of eval_prompts"`
@@ -37,12 +41,12 @@ type Data struct {
 // Loss says what is minimized.
 type Loss struct {
 	Type           string  `mapstructure:"type" default:"plackett_luce" oneof:"plackett_luce top_m_plackett_luce bradley_terry" doc:"K-wise maximum likelihood of the ranking, of its first m places, or of all pairs"`
-	M              int     `mapstructure:"m" default:"1" min:"1" doc:"places that top_m_plackett_luce ranks"`
-	Ties           string  `mapstructure:"ties" default:"efron" oneof:"efron breslow drop" doc:"equal ranks in Plackett-Luce"`
-	Normalization  string  `mapstructure:"normalization" default:"pairs" oneof:"pairs terms sum" doc:"divide a group's loss by K(K-1)/2, by K-1, or by nothing"`
-	Margin         float64 `mapstructure:"margin" default:"0" min:"0" doc:"by how much scores should differ per step of rank"`
+	M              int     `mapstructure:"m" default:"0" min:"0" doc:"places that top_m_plackett_luce ranks; only for it, and required by it"`
+	Ties           string  `mapstructure:"ties" default:"efron" oneof:"efron breslow drop" doc:"equal ranks in Plackett-Luce, as in Cox regression: efron is nearest to the exact likelihood, breslow simpler, drop lets tied answers not compete; bradley_terry leaves tied pairs out"`
+	Normalization  string  `mapstructure:"normalization" default:"pairs" oneof:"pairs terms sum" doc:"divide the loss of a group of K by K(K-1)/2 (bradley_terry: by its ordered pairs), by K-1, or by nothing"`
+	Margin         float64 `mapstructure:"margin" default:"0" min:"0" doc:"by how much scores should differ per step of rank, on top of the margin that a data row may have"`
 	CenterRewards  float64 `mapstructure:"center_rewards_coefficient" default:"0" min:"0" doc:"times the mean square of a group's scores"`
-	LabelSmoothing float64 `mapstructure:"label_smoothing" default:"0" min:"0" max:"0.5" doc:"probability that a ranking was noted the other way round"`
+	LabelSmoothing float64 `mapstructure:"label_smoothing" default:"0" min:"0" below:"0.5" doc:"probability that a ranking was noted the other way round: mixes in the loss of the reversed ranking"`
 }
 
 // Train says how.
@@ -51,27 +55,27 @@ type Train struct {
 	PromptsPerStep     int      `mapstructure:"prompts_per_step" default:"64" min:"1" doc:"groups of an optimizer step"`
 	MaxTokensPerBatch  int      `mapstructure:"max_tokens_per_batch" default:"16384" min:"1" doc:"rows of one forward and backward pass, after sharing prompts; a larger group has a pass of its own"`
 	NumTrainEpochs     float64  `mapstructure:"num_train_epochs" default:"1" min:"0" doc:"passes over the data"`
-	MaxSteps           int      `mapstructure:"max_steps" default:"-1" min:"-1" doc:"optimizer steps, instead of epochs; -1 for none"`
+	MaxSteps           int      `mapstructure:"max_steps" default:"-1" min:"-1" doc:"optimizer steps, instead of num_train_epochs; -1 trains for epochs"`
 	LearningRate       float64  `mapstructure:"learning_rate" default:"1e-5" min:"0" doc:"peak learning rate"`
 	LRSchedulerType    string   `mapstructure:"lr_scheduler_type" default:"constant_with_log_warmup" oneof:"constant_with_log_warmup constant linear cosine cosine_with_min_lr" doc:"constant_with_log_warmup is DeepSpeed's WarmupLR, which Starling used; the others warm up linearly"`
 	MinLRRate          float64  `mapstructure:"min_lr_rate" default:"0.1" min:"0" max:"1" doc:"where cosine_with_min_lr ends, as a share of learning_rate"`
 	WarmupSteps        int      `mapstructure:"warmup_steps" default:"0" min:"0" doc:"steps until the peak"`
-	WarmupRatio        float64  `mapstructure:"warmup_ratio" default:"0" min:"0" max:"1" doc:"the same as a share of all steps; warmup_steps comes first"`
+	WarmupRatio        float64  `mapstructure:"warmup_ratio" default:"0" min:"0" max:"1" doc:"the same as a share of all steps; give one of the two"`
 	WeightDecay        float64  `mapstructure:"weight_decay" default:"0" min:"0" doc:"on matrices and embeddings, not on norms and biases, as Hugging Face's Trainer"`
-	AdamBeta1          float64  `mapstructure:"adam_beta1" default:"0.9" min:"0" max:"1" doc:"decay of the first moment"`
-	AdamBeta2          float64  `mapstructure:"adam_beta2" default:"0.999" min:"0" max:"1" doc:"decay of the second moment"`
-	AdamEpsilon        float64  `mapstructure:"adam_epsilon" default:"1e-8" min:"0" doc:"added to the root of the second moment"`
+	AdamBeta1          float64  `mapstructure:"adam_beta1" default:"0.9" min:"0" below:"1" doc:"decay of the first moment"`
+	AdamBeta2          float64  `mapstructure:"adam_beta2" default:"0.999" min:"0" below:"1" doc:"decay of the second moment"`
+	AdamEpsilon        float64  `mapstructure:"adam_epsilon" default:"1e-8" above:"0" doc:"added to the root of the second moment"`
 	MaxGradNorm        float64  `mapstructure:"max_grad_norm" default:"1" min:"0" doc:"clip the global norm of gradients; 0 does not"`
-	Freeze             []string `mapstructure:"freeze" doc:"what is not trained: embed, norm, or layers by range, such as 0-41"`
+	Freeze             []string `mapstructure:"freeze" kind:"freeze" doc:"what is not trained: embed, norm (the last one), a layer such as 3, or a range of layers such as 0-41"`
 	Seed               int      `mapstructure:"seed" default:"0" min:"0" doc:"initialization of a new value head"`
 	LoggingSteps       int      `mapstructure:"logging_steps" default:"10" min:"1" doc:"steps between log lines"`
 	EvalSteps          int      `mapstructure:"eval_steps" default:"0" min:"0" doc:"steps between evaluations; 0 evaluates at the end only"`
 	SaveSteps          int      `mapstructure:"save_steps" default:"0" min:"0" doc:"steps between states; 0 saves at the end only"`
 	SaveTotalLimit     int      `mapstructure:"save_total_limit" default:"2" min:"1" doc:"states that are kept, besides the best"`
-	LoadBestModelAtEnd bool     `mapstructure:"load_best_model_at_end" default:"false" doc:"export the state with the best metric instead of the last; needs eval_steps = save_steps or a multiple"`
+	LoadBestModelAtEnd bool     `mapstructure:"load_best_model_at_end" default:"false" doc:"export the state with the best metric instead of the last; needs save_steps to be a multiple of eval_steps"`
 	MetricForBestModel string   `mapstructure:"metric_for_best_model" default:"eval_loss" oneof:"eval_loss eval_pairwise_accuracy" doc:"what is best"`
 	EarlyStopping      int      `mapstructure:"early_stopping_patience" default:"0" min:"0" doc:"stop after this many evaluations without improvement; 0 does not"`
-	ResumeFrom         string   `mapstructure:"resume_from_checkpoint" default:"auto" kind:"resume" doc:"auto (the newest state in output_dir, if it is of the same run), never, or a checkpoint-N folder"`
+	ResumeFrom         string   `mapstructure:"resume_from_checkpoint" default:"auto" kind:"resume" also:"auto never" doc:"auto (the newest state in output_dir, if it is of the same run), never, or a checkpoint-N folder"`
 	SharePrefix        bool     `mapstructure:"share_prefix" default:"true" doc:"compute the prompt of a group once; false is for comparisons"`
 	Recompute          string   `mapstructure:"recompute" default:"auto" oneof:"auto always never" doc:"recompute activations in the backward pass: auto does if they would not fit; the results are equal to the bit"`
 	ExportDialect      string   `mapstructure:"export_dialect" default:"huggingface" oneof:"huggingface starling" doc:"names of the exported tensors"`
