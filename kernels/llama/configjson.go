@@ -202,7 +202,7 @@ func (f *fields) window(model string, layers int) int {
 		window = f.size("sliding_window", 0, maxInt32)
 	}
 	if !f.null("layer_types") {
-		return f.windowByLayer(window, layers)
+		return f.windowByLayer(model, window, layers)
 	}
 	if model != "qwen2" || window == 0 {
 		return window
@@ -221,8 +221,9 @@ func (f *fields) window(model string, layers int) int {
 	return window
 }
 
-// windowByLayer reads layer_types, which must be the same for all layers.
-func (f *fields) windowByLayer(window, layers int) int {
+// windowByLayer reads layer_types, which must be the same for all layers. Only
+// Qwen2 obeys it, so elsewhere it must agree with the window.
+func (f *fields) windowByLayer(model string, window, layers int) int {
 	var types []string
 	if json.Unmarshal(f.raw["layer_types"], &types) != nil || len(types) != layers {
 		f.problem("layer_types must be a list of %d names, one a layer", layers)
@@ -230,7 +231,7 @@ func (f *fields) windowByLayer(window, layers int) int {
 	}
 	kinds := slices.Compact(slices.Sorted(slices.Values(types)))
 	switch {
-	case slices.Equal(kinds, []string{"full_attention"}):
+	case slices.Equal(kinds, []string{"full_attention"}) && (model == "qwen2" || window == 0):
 		return 0
 	case slices.Equal(kinds, []string{"sliding_attention"}) && window > 0:
 		return window
@@ -249,9 +250,12 @@ func (f *fields) refuseOthers() {
 	}
 	for _, r := range refused {
 		for _, key := range r.keys {
-			v, ok := f.raw[key]
-			if ok && !slices.Contains(append(r.neutral, "null"), strings.TrimSpace(string(v))) {
-				f.problem("%s %s: %s", key, abbreviate(v), r.reason)
+			if f.null(key) {
+				continue
+			}
+			var v any
+			if json.Unmarshal(f.raw[key], &v) != nil || !slices.Contains(r.neutral, v) {
+				f.problem("%s %s: %s", key, abbreviate(f.raw[key]), r.reason)
 			}
 		}
 	}
@@ -260,7 +264,7 @@ func (f *fields) refuseOthers() {
 // refused lists keys that change the numbers unless their value is null or neutral.
 var refused = []struct {
 	keys    []string
-	neutral []string
+	neutral []any
 	reason  string
 }{
 	{[]string{"quantization_config", "compression_config"}, nil, "quantized weights are not supported, use the float checkpoint"},
@@ -273,12 +277,12 @@ var refused = []struct {
 	{[]string{"attn_logit_softcapping", "final_logit_softcapping", "clip_qkv"}, no, "capped attention or logits are not supported"},
 	{[]string{"alibi", "rope_interleaved", "rope_interleave"}, no, "positions other than half-split RoPE are not supported"},
 	{[]string{"use_bidirectional_attention", "add_cross_attention", "is_encoder_decoder"}, no, "attention other than causal self-attention is not supported"},
-	{[]string{"is_causal"}, []string{"true"}, "attention other than causal self-attention is not supported"},
+	{[]string{"is_causal"}, []any{true}, "attention other than causal self-attention is not supported"},
 	{[]string{"attention_chunk_size"}, no, "chunked attention is not supported"},
 }
 
 var (
-	zero = []string{"0", "0.0"}
-	one  = []string{"1", "1.0"}
-	no   = []string{"false", "0", "0.0"}
+	zero = []any{0.0}
+	one  = []any{1.0}
+	no   = []any{false, 0.0}
 )

@@ -33,6 +33,12 @@ func (f *fields) rope(headDim int) []float32 {
 	if out == nil && len(f.problems) == 0 {
 		out = invFreq(theta, headDim)
 	}
+	for _, freq := range out {
+		if !(freq > 0) || math.IsInf(float64(freq), 0) {
+			f.problem("RoPE with theta %g has frequencies beyond float32", theta)
+			return nil
+		}
+	}
 	return out
 }
 
