@@ -38,13 +38,20 @@ func (a attended) of(r rowRange) attended {
 	return attended{part(a.out), part(a.lse), part(a.dqkv), r.hi - r.lo}
 }
 
-// attend runs attention forward and backward over the chosen rows of the
-// setting's random batch, in the order given.
-func (s attentionSetting) attend(b kernels.Backend, dt kernels.DType, segs []kernels.Segment, chosen ...rowRange) (attended, error) {
+// A runner is a backend and whether its AttentionBack runs too.
+type runner struct {
+	kernels.Backend
+	dt       kernels.DType
+	backward bool
+}
+
+// attend runs attention over the chosen rows of the setting's random batch, in
+// the order given.
+func (s attentionSetting) attend(b runner, segs []kernels.Segment, chosen ...rowRange) (attended, error) {
 	_, batch := layout(s.groups...)
 	r := seeded(s.name)
-	qkv := round(dt, act(batch, s.h.QKV()).times(s.scale).elements(r))
-	dout := round(dt, act(batch, s.h.Q*s.h.Dim).elements(r))
+	qkv := round(b.dt, act(batch, s.h.QKV()).times(s.scale).elements(r))
+	dout := round(b.dt, act(batch, s.h.Q*s.h.Dim).elements(r))
 	rows := 0
 	var qkvRows, doutRows []float64
 	for _, c := range chosen {
@@ -56,40 +63,43 @@ func (s attentionSetting) attend(b kernels.Backend, dt kernels.DType, segs []ker
 		// out, lse, dqkv, qkv, dout.
 		in:  []operand{act(rows, s.h.Q*s.h.Dim), stat(rows, s.h.Q), act(rows, s.h.QKV()), act(rows, s.h.QKV()), act(rows, s.h.Q*s.h.Dim)},
 		out: []int{0, 1, 2},
-		run: func(b kernels.Backend, t []kernels.Tensor) {
+		run: func(_ kernels.Backend, t []kernels.Tensor) {
 			b.Attention(t[0], t[1], t[3], segs, s.h)
-			b.AttentionBack(t[2], t[4], t[0], t[1], t[3], segs, s.h)
+			if b.backward {
+				b.AttentionBack(t[2], t[4], t[0], t[1], t[3], segs, s.h)
+			}
 		}}
-	values := both.inputs(dt, nil)
+	values := both.inputs(b.dt, nil)
 	values[3], values[4] = qkvRows, doutRows
-	after, errs := both.evaluate(b, dt, values)
+	after, errs := both.evaluate(b, b.dt, values)
 	if len(errs) > 0 {
 		return attended{}, errs[0]
 	}
 	return attended{after[0], after[1], after[2], rows}, nil
 }
 
-func (s attentionSetting) whole(b kernels.Backend, dt kernels.DType) (attended, error) {
+func (s attentionSetting) whole(b runner) (attended, error) {
 	segs, rows := layout(s.groups...)
-	return s.attend(b, dt, segs, rowRange{0, rows})
+	return s.attend(b, segs, rowRange{0, rows})
 }
 
 // groupAlone runs every group without the others: all bits are the same, those of
 // gradients too.
 func (s attentionSetting) groupAlone(b kernels.Backend, dt kernels.DType) (errs []error) {
-	together, err := s.whole(b, dt)
+	run := runner{b, dt, true}
+	together, err := s.whole(run)
 	if err != nil {
 		return []error{err}
 	}
 	at := 0
 	for i, g := range s.groups {
 		segs, rows := layout(g)
-		alone, err := s.attend(b, dt, segs, rowRange{at, at + rows})
+		alone, err := s.attend(run, segs, rowRange{at, at + rows})
 		if err != nil {
 			return []error{err}
 		}
 		want := together.of(rowRange{at, at + rows})
-		errs = append(errs, sameBits(alone, want, true, fmt.Sprintf("group %d alone", i))...)
+		errs = append(errs, sameBits(alone, want, run.backward, fmt.Sprintf("group %d alone", i))...)
 		at += rows
 	}
 	return errs
@@ -98,7 +108,8 @@ func (s attentionSetting) groupAlone(b kernels.Backend, dt kernels.DType) (errs 
 // unshared runs every answer behind its own copy of the prompt, as one plain
 // sequence: the results of both are the same.
 func (s attentionSetting) unshared(b kernels.Backend, dt kernels.DType) (errs []error) {
-	shared, err := s.whole(b, dt)
+	run := runner{b, dt, false}
+	shared, err := s.whole(run)
 	if err != nil {
 		return []error{err}
 	}
@@ -110,13 +121,13 @@ func (s attentionSetting) unshared(b kernels.Backend, dt kernels.DType) (errs []
 			answer := rowRange{at, at + n}
 			at += n
 			segs := []kernels.Segment{{Hi: int32(g.prompt + n)}}
-			own, err := s.attend(b, dt, segs, prompt, answer)
+			own, err := s.attend(run, segs, prompt, answer)
 			if err != nil {
 				return []error{err}
 			}
 			what := fmt.Sprintf("group %d, answer %d behind its own prompt", i, k)
-			errs = append(errs, sameBits(own.of(rowRange{0, g.prompt}), shared.of(prompt), false, what+": prompt")...)
-			errs = append(errs, sameBits(own.of(rowRange{g.prompt, g.prompt + n}), shared.of(answer), false, what)...)
+			errs = append(errs, sameBits(own.of(rowRange{0, g.prompt}), shared.of(prompt), run.backward, what+": prompt")...)
+			errs = append(errs, sameBits(own.of(rowRange{g.prompt, g.prompt + n}), shared.of(answer), run.backward, what)...)
 		}
 	}
 	return errs
@@ -124,19 +135,20 @@ func (s attentionSetting) unshared(b kernels.Backend, dt kernels.DType) (errs []
 
 // causal runs the batch without the last rows of its last segment.
 func (s attentionSetting) causal(b kernels.Backend, dt kernels.DType) []error {
+	run := runner{b, dt, false}
 	segs, rows := layout(s.groups...)
-	whole, err := s.attend(b, dt, segs, rowRange{0, rows})
+	whole, err := s.attend(run, segs, rowRange{0, rows})
 	if err != nil {
 		return []error{err}
 	}
 	last := &segs[len(segs)-1]
 	cut := int(last.Hi-last.Lo) / 3
 	last.Hi -= int32(cut)
-	shorter, err := s.attend(b, dt, segs, rowRange{0, rows - cut})
+	shorter, err := s.attend(run, segs, rowRange{0, rows - cut})
 	if err != nil {
 		return []error{err}
 	}
-	return sameBits(shorter, whole.of(rowRange{0, rows - cut}), false, "without later rows")
+	return sameBits(shorter, whole.of(rowRange{0, rows - cut}), run.backward, "without later rows")
 }
 
 func sameBits(got, want attended, gradients bool, what string) (errs []error) {

@@ -87,7 +87,7 @@ func seeded(name string) *rand.Rand {
 // encode rounds v to dt, and decode is its inverse. Values meant for BF16 must
 // have been rounded to it before.
 func encode(dt kernels.DType, v []float64) []byte {
-	var mem []byte
+	mem := make([]byte, 0, len(v)*dt.Size())
 	for _, x := range v {
 		switch dt {
 		case kernels.F64:

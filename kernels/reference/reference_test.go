@@ -12,7 +12,10 @@ var dtypes = []kernels.DType{kernels.F64, kernels.F32, kernels.BF16}
 
 func TestConformance(t *testing.T) {
 	for _, dt := range dtypes {
-		t.Run(dt.String(), func(t *testing.T) { kerneltest.Run(t, reference.New(dt), dt) })
+		t.Run(dt.String(), func(t *testing.T) {
+			t.Parallel()
+			kerneltest.Run(t, reference.New(dt), dt)
+		})
 	}
 }
 
