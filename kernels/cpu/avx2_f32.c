@@ -1,0 +1,7 @@
+#if defined(__x86_64__) && !defined(__clang__)
+#define TABLE avx2_f32
+#define NAME "avx2"
+#define BF16 0
+#include "avx2.h"
+#include "body.h"
+#endif

@@ -1,0 +1,74 @@
+package cpu
+
+// #include "kernels.h"
+import "C"
+
+import "rmtrain/kernels"
+
+// Gradients of rows that may repeat are cut by columns: each goroutine adds all
+// rows, in order, to columns of its own.
+const columnUnit = 64
+
+// AddBiasBack adds the column sums of dout to dbias.
+func (b *backend) AddBiasBack(dbias, dout kernels.Tensor) {
+	n, cols := dout.Rows(), dout.Cols()
+	if !vector(dbias, kernels.F32, cols) || !matrix(dout, b.act, n, cols) {
+		panic(misfit("AddBiasBack", dbias, dout))
+	}
+	b.runs(cols, columnUnit, func(lo, hi int) {
+		C.run_add_bias_back(b.set, floats(dbias), ptr(dout), C.long(n), C.long(cols), C.long(lo), C.long(hi))
+	})
+}
+
+// Embed copies rows of table.
+func (b *backend) Embed(out, table, ids kernels.Tensor) {
+	n, cols := ids.Len(), table.Cols()
+	if !matrix(out, b.act, n, cols) || !matrix(table, b.act, table.Rows(), cols) || !vector(ids, kernels.I32, n) {
+		panic(misfit("Embed", out, table, ids))
+	}
+	index := indices("Embed", "id", ids, table.Rows())
+	dst, src, size := raw(out), raw(table), cols*b.act.Size()
+	b.runs(n, rowUnit, func(lo, hi int) {
+		for r := lo; r < hi; r++ {
+			copy(dst[r*size:][:size], src[int(index[r])*size:])
+		}
+	})
+}
+
+// EmbedBack adds rows of dout to rows of dtable; see kernels.Ops.
+func (b *backend) EmbedBack(dtable, dout, ids kernels.Tensor, skip int32) {
+	n, cols := ids.Len(), dtable.Cols()
+	if !matrix(dtable, kernels.F32, dtable.Rows(), cols) || !matrix(dout, b.act, n, cols) || !vector(ids, kernels.I32, n) {
+		panic(misfit("EmbedBack", dtable, dout, ids))
+	}
+	index := indices("EmbedBack", "id", ids, dtable.Rows())
+	b.runs(cols, columnUnit, func(lo, hi int) {
+		C.run_embed_back(b.set, floats(dtable), ptr(dout), ints(index), C.long(n), C.long(cols), C.int32_t(skip), C.long(lo), C.long(hi))
+	})
+}
+
+// ValueHead computes the scores of rows of x.
+func (b *backend) ValueHead(score, x, rows, w kernels.Tensor) {
+	n, cols := rows.Len(), x.Cols()
+	if !vector(score, kernels.F32, n) || !matrix(x, b.act, x.Rows(), cols) || !vector(rows, kernels.I32, n) || !vector(w, b.act, cols) {
+		panic(misfit("ValueHead", score, x, rows, w))
+	}
+	index, scores := indices("ValueHead", "row", rows, x.Rows()), float32s(score)
+	b.runs(n, rowUnit, func(lo, hi int) {
+		C.run_value_head(b.set, cfloats(scores[lo:]), ptr(x), ints(index[lo:]), ptr(w), C.long(hi-lo), C.long(cols))
+	})
+}
+
+// ValueHeadBack overwrites dx and adds to dw; see kernels.Ops.
+func (b *backend) ValueHeadBack(dx, dw, dscore, x, rows, w kernels.Tensor) {
+	n, cols := rows.Len(), x.Cols()
+	if !matrix(dx, b.act, x.Rows(), cols) || !vector(dw, kernels.F32, cols) || !vector(dscore, kernels.F32, n) ||
+		!matrix(x, b.act, x.Rows(), cols) || !vector(rows, kernels.I32, n) || !vector(w, b.act, cols) {
+		panic(misfit("ValueHeadBack", dx, dw, dscore, x, rows, w))
+	}
+	index := indices("ValueHeadBack", "row", rows, x.Rows())
+	b.Zero(dx)
+	b.runs(cols, columnUnit, func(lo, hi int) {
+		C.run_value_head_back(b.set, ptr(dx), floats(dw), floats(dscore), ptr(x), ints(index), ptr(w), C.long(n), C.long(cols), C.long(lo), C.long(hi))
+	})
+}

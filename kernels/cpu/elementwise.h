@@ -1,0 +1,46 @@
+// Operations on flat arrays.
+
+static void add(void *out, const void *a, const void *b, long n)
+{
+	for (long i = 0; i < n; i += LANES)
+		put_part((elem *)out + i, get_part((const elem *)a + i, n - i) + get_part((const elem *)b + i, n - i), n - i);
+}
+
+// sum_squares adds in float64: a float32 sum of many squares could overflow.
+static void sum_squares(double *out, const void *x, long n)
+{
+	typedef float half __attribute__((vector_size(2 * LANES), aligned(4), may_alias));
+	typedef double dvec __attribute__((vector_size(4 * LANES)));
+	dvec low = {}, high = {};
+	for (long i = 0; i < n; i += LANES) {
+		float t[LANES];
+		store(t, get_part((const elem *)x + i, n - i));
+		dvec a = __builtin_convertvector(*(half *)t, dvec), b = __builtin_convertvector(*(half *)(t + LANES / 2), dvec);
+		low += a * a;
+		high += b * b;
+	}
+	double total = 0;
+	for (int i = 0; i < LANES / 2; i++)
+		total += low[i] + high[i];
+	*out = total;
+}
+
+// hyper is lr/(1-beta1^t), beta1, 1-beta1, beta2, 1-beta2, 1/sqrt(1-beta2^t), eps,
+// 1 - lr*weight_decay, grad_scale.
+static void adamw(void *param, float *master, float *m, float *v, const float *g, long n, const float *hyper)
+{
+	float lr = hyper[0], b1 = hyper[1], a1 = hyper[2], b2 = hyper[3], a2 = hyper[4];
+	float correct = hyper[5], eps = hyper[6], keep = hyper[7], scale = hyper[8];
+	for (long i = 0; i < n; i += LANES) {
+		long left = n - i;
+		vec e = load_part(g + i, left) * scale;
+		vec mi = b1 * load_part(m + i, left) + a1 * e;
+		vec vi = b2 * load_part(v + i, left) + a2 * e * e;
+		vec p = load_part(master + i, left) * keep - lr * mi / (square_root(vi) * correct + eps);
+		store_part(m + i, mi, left);
+		store_part(v + i, vi, left);
+		store_part(master + i, p, left);
+		if (BF16)
+			put_part((elem *)param + i, p, left);
+	}
+}

@@ -1,0 +1,179 @@
+// Matrix products. A task computes rows [ilo, ihi) and columns [jlo, jhi) of c:
+//
+//      for each NC columns of b          NC x KC floats of b are packed: 1 MB, in L2
+//        for each KC of k
+//          for each ROWS rows of a       ROWS x KC floats of a: 28 KB, in L1
+//            for each COLS columns       tile: c (+)= a*b
+//
+//   b packed:  [columns/COLS][kc][COLS]
+//   a packed:  [rows/ROWS][k][ROWS]        only if transposed (pack_rows)
+//
+// Every element of c is the sum over blocks of KC, in order, of sums over k, in
+// order: the same for all numbers of rows, and all ways to cut c into tasks.
+
+#define KC 512
+#define NC 512
+#define LDA (KC + 16) // rows of a copied strip must not share cache sets
+#define GEMM_SCRATCH (NC * KC + ROWS * LDA + ROWS * COLS)
+
+// transpose transposes a LANES x LANES block in registers: log2(LANES) rounds,
+// each exchanging the off-diagonal quarters of ever larger blocks.
+INLINE void transpose(vec r[LANES])
+{
+#ifdef __clang__
+	vec t[LANES];
+	for (int i = 0; i < LANES; i++)
+		for (int j = 0; j < LANES; j++)
+			t[i][j] = r[j][i];
+	memcpy(r, t, sizeof t);
+#else
+#pragma GCC unroll 4
+	for (int s = 1; s < LANES; s *= 2) {
+		ivec lo, hi; // indices into the concatenation of two rows
+#pragma GCC unroll 16
+		for (int j = 0; j < LANES; j++) {
+			lo[j] = j & s ? LANES + j - s : j;
+			hi[j] = j & s ? LANES + j : j + s;
+		}
+#pragma GCC unroll 16
+		for (int i = 0; i < LANES; i++)
+			if (!(i & s)) {
+				vec x = r[i], y = r[i + s];
+				r[i] = __builtin_shuffle(x, y, lo);
+				r[i + s] = __builtin_shuffle(x, y, hi);
+			}
+	}
+#endif
+}
+
+// pack_neighbours and pack_across copy x[k][cols] to dst[k][COLS], padding with
+// zeros, where the columns, or the rows, of x are neighbours in memory.
+static void pack_neighbours(float *dst, const elem *p, long stride, long k, long cols)
+{
+	for (long l = 0; l < k; l++, p += stride, dst += COLS)
+		for (long j = 0; j < COLS; j += LANES)
+			store(dst + j, get_part(p + j, max(0, cols - j)));
+}
+
+static void pack_across(float *dst, const elem *p, long stride, long k, long cols)
+{
+	for (long j = 0; j < COLS; j += LANES) {
+		long l = 0, n = max(0, min(LANES, cols - j));
+		for (; n == LANES && l + LANES <= k; l += LANES) {
+			vec r[LANES];
+#pragma GCC unroll 16
+			for (int i = 0; i < LANES; i++)
+				r[i] = get(p + (j + i) * stride + l);
+			transpose(r);
+#pragma GCC unroll 16
+			for (int i = 0; i < LANES; i++)
+				store(dst + (l + i) * COLS + j, r[i]);
+		}
+		for (; l < k; l++)
+			for (long i = 0; i < LANES; i++)
+				dst[l * COLS + j + i] = i < n ? get1(p + (j + i) * stride + l) : 0;
+	}
+}
+
+// A transposed a is packed beforehand: each k of a few rows costs a cache line
+// and a page, so it is read once, several strips at a time.
+static void pack_rows(float *dst, mat a, long m, long k, long lo, long hi)
+{
+	for (long l = 0; l < k; l++)
+		for (long i = lo * ROWS; i < hi * ROWS; i += ROWS) {
+			float *d = dst + i * k + l * ROWS;
+			const elem *p = (const elem *)a.p + i + l * a.cs;
+			if (i + ROWS <= m)
+				for (int r = 0; r < ROWS; r++)
+					d[r] = get1(p + r);
+			else
+				for (int r = 0; r < ROWS; r++)
+					d[r] = i + r < m ? get1(p + r) : 0;
+		}
+}
+
+// copy_strip copies rows of a as float32 to dst[ROWS][LDA], padded with zeros.
+static void copy_strip(float *dst, const elem *p, long stride, long rows, long k)
+{
+	for (long i = 0; i < ROWS; i++, dst += LDA, p += stride) {
+		if (i >= rows) {
+			memset(dst, 0, 4 * k);
+			continue;
+		}
+		for (long l = 0; l < k; l += LANES)
+			store_part(dst + l, get_part(p + l, k - l), k - l);
+	}
+}
+
+// block multiplies a strip of a with nc packed columns of b. Tiles over the edge
+// of c go through a small buffer.
+static void block(float *c, long ldc, int accumulate, int packed, const float *a, long rs, long rows, const float *bp, long nc, long kc, float *edge)
+{
+	for (long j = 0; j < nc; j += COLS) {
+		long cols = min(COLS, nc - j);
+		int whole = rows == ROWS && cols == COLS;
+		float *out = whole ? c + j : edge;
+		long ldo = whole ? ldc : COLS;
+		int how = whole && accumulate ? ADD : SET;
+		if (packed)
+			tile_cols(out, ldo, how, a, ROWS, bp + j * kc, COLS, kc);
+		else
+			tile_rows(out, ldo, how, a, rs, bp + j * kc, COLS, kc);
+		if (whole)
+			continue;
+		for (long r = 0; r < rows; r++)
+			for (long l = 0; l < cols; l++)
+				c[r * ldc + j + l] = edge[r * COLS + l] + (accumulate ? c[r * ldc + j + l] : 0);
+	}
+}
+
+// columns computes nc <= NC columns of c, from column j.
+static void columns(float *c, long ldc, const gemm_args *g, long ilo, long ihi, long j, long nc, float *scratch)
+{
+	float *bp = scratch, *copy = bp + NC * KC, *edge = copy + ROWS * LDA;
+	for (long k0 = 0; k0 < g->k; k0 += KC) {
+		long kc = min(KC, g->k - k0);
+		for (long l = 0; l < nc; l += COLS) {
+			const elem *b = (const elem *)g->b.p + k0 * g->b.rs + (j + l) * g->b.cs;
+			if (g->b.cs == 1)
+				pack_neighbours(bp + l * kc, b, g->b.rs, kc, min(COLS, nc - l));
+			else
+				pack_across(bp + l * kc, b, g->b.cs, kc, min(COLS, nc - l));
+		}
+		for (long i = ilo; i < ihi; i += ROWS) {
+			long rows = min(ROWS, ihi - i), rs = g->a.rs;
+			const float *a;
+			if (g->packed) {
+				a = (const float *)g->a.p + i * g->k + k0 * ROWS;
+			} else if (!BF16 && rows == ROWS) {
+				a = (const float *)g->a.p + i * rs + k0;
+			} else {
+				copy_strip(copy, (const elem *)g->a.p + i * rs + k0, rs, rows, kc);
+				a = copy;
+				rs = LDA;
+			}
+			block(c + (i - ilo) * ldc, ldc, g->accumulate || k0 > 0, g->packed, a, rs, rows, bp, nc, kc, edge);
+		}
+	}
+}
+
+// In gemm ilo is a multiple of ROWS. A bfloat16 c is summed up as float32 in scratch and rounded once.
+static void gemm(const gemm_args *g, long ilo, long ihi, long jlo, long jhi, float *scratch)
+{
+	for (long j = jlo; j < jhi; j += NC) {
+		long nc = min(NC, jhi - j);
+		if (!BF16 || g->c_float) {
+			columns((float *)g->c + ilo * g->ldc + j, g->ldc, g, ilo, ihi, j, nc, scratch);
+			continue;
+		}
+		float *sums = scratch + GEMM_SCRATCH;
+		elem *c = (elem *)g->c + ilo * g->ldc + j;
+		for (long i = 0; g->accumulate && i < ihi - ilo; i++)
+			for (long l = 0; l < nc; l += LANES)
+				store_part(sums + i * NC + l, get_part(c + i * g->ldc + l, nc - l), nc - l);
+		columns(sums, NC, g, ilo, ihi, j, nc, scratch);
+		for (long i = 0; i < ihi - ilo; i++)
+			for (long l = 0; l < nc; l += LANES)
+				put_part(c + i * g->ldc + l, load_part(sums + i * NC + l, nc - l), nc - l);
+	}
+}

@@ -1,0 +1,92 @@
+// The C side of the CPU backend. A kernel computes one task of an operation on
+// the calling thread; Go decides how an operation is cut into tasks and which
+// goroutine runs them. Nothing in C allocates, locks, keeps state or fails, so
+// kernels may run on any number of threads.
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include <stdint.h>
+
+// A matrix operand: element (i, j) is at p[i*rs + j*cs]. A transposed operand
+// is the same memory with the strides exchanged.
+typedef struct { const void *p; long rs, cs; } mat;
+
+// c[m,n] = a[m,k] * b[k,n], or += if accumulate. Rows of c are contiguous.
+typedef struct {
+	void *c;
+	long ldc;
+	mat a, b;
+	long m, n, k;
+	int accumulate;
+	int packed;  // a is the output of pack_rows
+	int c_float; // c is float32 even where elements are bfloat16
+} gemm_args;
+
+// kernels.Segment
+typedef struct { int32_t prefix_lo, prefix_hi, lo, hi; } segment;
+
+// qkv and dqkv are [rows][(q_heads + 2*kv_heads) * dim]; out and dout are
+// [rows][q_heads * dim]; lse is [rows][q_heads].
+typedef struct {
+	void *out;
+	float *lse;
+	const void *qkv;
+	const void *dout;
+	void *dqkv;
+	int32_t q_heads, kv_heads, dim, window;
+} attention_args;
+
+// The kernels: X(name, arguments, parameters...). "void *" is an array of the
+// element type for which the set was compiled, float32 or bfloat16; "float *" is
+// float32 in both. [lo, hi) is a range of rows, [jlo, jhi) of columns.
+#define KERNELS(X) \
+	/* pack_rows writes strips [lo, hi) of a as [m/tile_rows][k][tile_rows] */ \
+	X(pack_rows, (dst, a, m, k, lo, hi), float *dst, mat a, long m, long k, long lo, long hi) \
+	X(gemm, (g, ilo, ihi, jlo, jhi, scratch), const gemm_args *g, long ilo, long ihi, long jlo, long jhi, float *scratch) \
+	/* attention computes query rows [lo, hi) of s for the query heads of one kv head */ \
+	X(attention, (a, s, lo, hi, kv, scratch), const attention_args *a, segment s, long lo, long hi, long kv, float *scratch) \
+	/* attention_back overwrites the queries' part of dqkv for one kv head, and */ \
+	/* part [keys of s][2*kv_heads*dim] with what s adds to its keys and values */ \
+	X(attention_back, (a, s, kv, part, scratch), const attention_args *a, segment s, long kv, float *part, float *scratch) \
+	/* kv_sum adds up the parts of all segments, in order, on rows [lo, hi) */ \
+	X(kv_sum, (a, segs, n, parts, at, own, lo, hi), const attention_args *a, const segment *segs, long n, float *parts, const int64_t *at, const int64_t *own, long lo, long hi) \
+	X(rmsnorm, (out, rstd, x, w, rows, n, eps), void *out, float *rstd, const void *x, const void *w, long rows, long n, float eps) \
+	X(rmsnorm_back, (dx, dw, dout, x, w, rstd, rows, n), void *dx, float *dw, const void *dout, const void *x, const void *w, const float *rstd, long rows, long n) \
+	X(sum_parts, (dw, parts, count, n, jlo, jhi), float *dw, const float *parts, long count, long n, long jlo, long jhi) \
+	X(swiglu, (out, gate_up, rows, n), void *out, const void *gate_up, long rows, long n) \
+	X(swiglu_back, (dgate_up, dout, gate_up, rows, n), void *dgate_up, const void *dout, const void *gate_up, long rows, long n) \
+	X(rope, (qkv, stride, pos, table, rows, heads, dim, inverse), void *qkv, long stride, const int32_t *pos, const float *table, long rows, long heads, long dim, int inverse) \
+	X(add, (out, a, b, n), void *out, const void *a, const void *b, long n) \
+	X(add_bias, (x, bias, rows, n), void *x, const void *bias, long rows, long n) \
+	X(add_bias_back, (dbias, dout, rows, n, jlo, jhi), float *dbias, const void *dout, long rows, long n, long jlo, long jhi) \
+	X(embed_back, (dtable, dout, ids, rows, n, skip, jlo, jhi), float *dtable, const void *dout, const int32_t *ids, long rows, long n, int32_t skip, long jlo, long jhi) \
+	X(value_head, (score, x, rows, w, count, n), float *score, const void *x, const int32_t *rows, const void *w, long count, long n) \
+	X(value_head_back, (dx, dw, dscore, x, rows, w, count, n, jlo, jhi), void *dx, float *dw, const float *dscore, const void *x, const int32_t *rows, const void *w, long count, long n, long jlo, long jhi) \
+	X(sum_squares, (out, x, n), double *out, const void *x, long n) \
+	/* hyper: see elementwise.h; param may be master where elements are float32 */ \
+	X(adamw, (param, master, m, v, g, n, hyper), void *param, float *master, float *m, float *v, const float *g, long n, const float *hyper)
+
+// The kernels as compiled for one instruction set and one element type.
+typedef struct {
+	const char *name;          // of the instruction set
+	long tile_rows, tile_cols; // the register tile of gemm
+	long gemm_scratch;         // floats; a bfloat16 c needs gemm_cols more per row
+	long gemm_cols;            // columns of c that a task works on at a time
+	long (*attention_scratch)(const attention_args *, segment);
+#define MEMBER(name, args, ...) void (*name)(__VA_ARGS__);
+	KERNELS(MEMBER)
+#undef MEMBER
+} kernel_set;
+
+// cgo cannot call function pointers: run_NAME calls member NAME of a set.
+#define RUN(name, args, ...) \
+	static inline void run_##name(const kernel_set *set, __VA_ARGS__) { set->name args; }
+KERNELS(RUN)
+#undef RUN
+static inline long run_attention_scratch(const kernel_set *set, const attention_args *a, segment s) { return set->attention_scratch(a, s); }
+
+// kernels_at returns set i, best first, or NULL if this CPU or this build lacks
+// it; *name is its name, or NULL past the last.
+const kernel_set *kernels_at(int i, int bf16, const char **name);
+
+#endif

@@ -1,0 +1,117 @@
+package cpu
+
+// #include "kernels.h"
+import "C"
+
+import (
+	"fmt"
+	"math"
+	"unsafe"
+
+	"rmtrain/kernels"
+)
+
+// MatMul computes out (+)= the product of a and b; see kernels.Trans.
+func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulate bool) {
+	g := b.operands(out, x, y, mode, accumulate)
+	m, n, k := int(g.m), int(g.n), int(g.k)
+	switch {
+	case m == 0 || n == 0:
+		return
+	case k == 0 && accumulate:
+		return
+	case k == 0:
+		b.Zero(out)
+		return
+	}
+	rows := int(b.set.tile_rows)
+	if mode == kernels.TN && !b.pack(&g, rows) {
+		return
+	}
+	mc, nc := plan(m, n, rows, int(b.set.tile_cols))
+	need := int(b.set.gemm_scratch)
+	if out.DType == kernels.BF16 {
+		need += mc * int(b.set.gemm_cols)
+	}
+	across := (n + nc - 1) / nc
+	b.parallel(across*((m+mc-1)/mc), need, func(t int, scratch *C.float) {
+		i, j := t/across*mc, t%across*nc
+		C.run_gemm(b.set, &g, C.long(i), C.long(min(m, i+mc)), C.long(j), C.long(min(n, j+nc)), scratch)
+	})
+}
+
+// operands checks the shapes and describes the product for C.
+func (b *backend) operands(out, x, y kernels.Tensor, mode kernels.Trans, accumulate bool) C.gemm_args {
+	m, n, k := out.Rows(), out.Cols(), x.Cols()
+	ok := false
+	switch mode {
+	case kernels.NT:
+		ok = matrix(out, b.act, m, n) && matrix(x, b.act, m, k) && matrix(y, b.act, n, k)
+	case kernels.NN:
+		ok = matrix(out, b.act, m, n) && matrix(x, b.act, m, k) && matrix(y, b.act, k, n)
+	case kernels.TN:
+		k = x.Rows()
+		ok = matrix(out, kernels.F32, m, n) && matrix(x, b.act, k, m) && matrix(y, b.act, k, n)
+	default:
+		panic(fmt.Sprintf("cpu: MatMul: unknown mode %d", mode))
+	}
+	if !ok {
+		panic(misfit("MatMul "+[...]string{"NT", "NN", "TN"}[mode], out, x, y))
+	}
+	g := C.gemm_args{c: ptr(out), ldc: C.long(n), m: C.long(m), n: C.long(n), k: C.long(k)}
+	g.a = C.mat{ptr(x), C.long(k), 1}
+	g.b = C.mat{ptr(y), C.long(n), 1}
+	if mode == kernels.NT {
+		g.b.rs, g.b.cs = 1, C.long(k)
+	}
+	if mode == kernels.TN {
+		g.a.rs, g.a.cs = 1, C.long(m)
+	}
+	if accumulate {
+		g.accumulate = 1
+	}
+	if out.DType == kernels.F32 {
+		g.c_float = 1
+	}
+	return g
+}
+
+// pack replaces the transposed operand a by a copy in strips.
+func (b *backend) pack(g *C.gemm_args, rows int) bool {
+	const run = 8 // strips that are written at a time, so that a line of a is read once
+	strips := (int(g.m) + rows - 1) / rows
+	if b.fail(b.packed.grow(strips * rows * int(g.k))); b.err != nil {
+		return false
+	}
+	a, dst := g.a, cfloats(b.packed.floats())
+	b.parallel((strips+run-1)/run, 0, func(i int, _ *C.float) {
+		C.run_pack_rows(b.set, dst, a, g.m, g.k, C.long(run*i), C.long(min(strips, run*i+run)))
+	})
+	g.a.p, g.packed = unsafe.Pointer(dst), 1
+	return true
+}
+
+// Costs of a task, in products of a row and a column: packing a column of b, and
+// fetching a row of a (measured). maxRows bounds what a task keeps of c.
+const (
+	packColumn = 30
+	fetchRow   = 35
+	maxRows    = 2048
+)
+
+// plan cuts c[m,n] into tasks of mc rows and nc columns, at most 512 so that the
+// packed columns stay in a core's cache, such that the goroutines finish together.
+func plan(m, n, rows, cols int) (mc, nc int) {
+	best, p := math.MaxInt, threads()
+	least := (m + maxRows - 1) / maxRows
+	for split := least; split <= max(least, min(p, m/64)); split++ {
+		r := ((m+split-1)/split + rows - 1) / rows * rows
+		for c := cols; c <= 512 && c < n+cols; c += cols {
+			tasks := (m + r - 1) / r * ((n + c - 1) / c)
+			if t := (tasks + p - 1) / p * (min(r, m)*min(c, n) + packColumn*c + fetchRow*r); t < best {
+				best, mc, nc = t, r, c
+			}
+		}
+	}
+	return mc, nc
+}

@@ -1,0 +1,165 @@
+package cpu
+
+import (
+	"fmt"
+	"maps"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"rmtrain/kernels"
+)
+
+// A region is memory outside the Go heap, so that C may hold pointers into it and
+// the garbage collector never looks at it. The zero region is empty.
+type region struct{ mem []byte }
+
+// hugePageMin is the size from which a region asks for huge pages.
+const hugePageMin = 4 << 20
+
+func newRegion(bytes int) (region, error) {
+	mem, err := unix.Mmap(-1, 0, max(bytes, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return region{}, fmt.Errorf("cpu: allocate %d bytes: %w", bytes, err)
+	}
+	if bytes >= hugePageMin {
+		adviseHugePages(mem)
+	}
+	return region{mem}, nil
+}
+
+func (r *region) free() error {
+	if r.mem == nil {
+		return nil
+	}
+	mem := r.mem
+	r.mem = nil
+	return unix.Munmap(mem)
+}
+
+// grow makes r hold at least n floats, with room to spare so that a slowly growing
+// batch does not move it each time. The contents are lost if it moves.
+func (r *region) grow(n int) error {
+	if 4*n <= len(r.mem) {
+		return nil
+	}
+	if err := r.free(); err != nil {
+		return fmt.Errorf("cpu: free scratch memory: %w", err)
+	}
+	grown, err := newRegion(4 * (n + n/4))
+	*r = grown
+	return err
+}
+
+func (r *region) floats() []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(r.mem))), len(r.mem)/4)
+}
+
+// memory is the part of a backend that holds tensors, and its first failure.
+type memory struct {
+	mu   *sync.Mutex // a report of memory may come from another goroutine
+	live map[*kernels.Buffer]allocation
+	used map[string]int64
+	err  error
+}
+
+type allocation struct {
+	region
+	tag   string
+	bytes int64
+}
+
+func newMemory() memory {
+	return memory{mu: new(sync.Mutex), live: map[*kernels.Buffer]allocation{}, used: map[string]int64{}}
+}
+
+// Alloc returns zeroed memory; see kernels.Memory.
+func (m *memory) Alloc(tag string, dt kernels.DType, shape ...int) (kernels.Tensor, error) {
+	t := kernels.Tensor{DType: dt, Shape: [3]int{1, 1, 1}}
+	if len(shape) == 0 || len(shape) > len(t.Shape) {
+		panic(fmt.Sprintf("cpu: Alloc %s: %d dimensions, want 1 to 3", tag, len(shape)))
+	}
+	for i, n := range shape {
+		if n < 0 {
+			panic(fmt.Sprintf("cpu: Alloc %s: negative dimension in %v", tag, shape))
+		}
+		t.Shape[i] = n
+	}
+	r, err := newRegion(t.Bytes())
+	if err != nil {
+		return kernels.Tensor{}, fmt.Errorf("%w for %s %v", err, tag, shape)
+	}
+	t.Buf = &kernels.Buffer{Host: r.mem[:t.Bytes():t.Bytes()]}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.live[t.Buf] = allocation{r, tag, int64(t.Bytes())}
+	m.used[tag] += int64(t.Bytes())
+	return t, nil
+}
+
+// Free gives back the whole buffer of t. Freeing a tensor without a buffer does
+// nothing; freeing one twice panics.
+func (m *memory) Free(t kernels.Tensor) {
+	if t.Buf == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a, ok := m.live[t.Buf]
+	if !ok {
+		panic(fmt.Sprintf("cpu: Free %v%v: not allocated here, or freed before", t.DType, t.Shape))
+	}
+	m.fail(m.release(t.Buf, a))
+}
+
+func (m *memory) release(buf *kernels.Buffer, a allocation) error {
+	delete(m.live, buf)
+	buf.Host = nil
+	if m.used[a.tag] -= a.bytes; m.used[a.tag] == 0 {
+		delete(m.used, a.tag)
+	}
+	return a.free()
+}
+
+func (m *memory) close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for buf, a := range m.live {
+		m.fail(m.release(buf, a))
+	}
+	return m.err
+}
+
+// fail keeps the first failure.
+func (m *memory) fail(err error) {
+	if m.err == nil {
+		m.err = err
+	}
+}
+
+// Used returns the bytes of live tensors by tag. Scratch memory is not in it.
+func (m *memory) Used() map[string]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.used)
+}
+
+// Sync returns the first failure; all operations have finished when they return.
+func (m *memory) Sync() error { return m.err }
+
+// Upload copies src to dst.
+func (m *memory) Upload(dst kernels.Tensor, src []byte) {
+	wantBytes("Upload", dst, src)
+	if m.err == nil {
+		copy(raw(dst), src)
+	}
+}
+
+// Download copies src to dst.
+func (m *memory) Download(dst []byte, src kernels.Tensor) {
+	wantBytes("Download", src, dst)
+	if m.err == nil {
+		copy(dst, raw(src))
+	}
+}

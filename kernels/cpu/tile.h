@@ -1,0 +1,59 @@
+// The register tile: every product of matrices, and attention, is made of calls
+// to it.
+//
+//                 b   COLS = 2 vectors
+//                 |   |
+//               k |   |      b is read forwards, COLS floats per k
+//                 |   |
+//        ____k____|___|
+//   ROWS |   a    | c |      c stays in ROWS*2 registers
+//        |________|___|
+//
+// An element of c is the sum over k in ascending order, whichever row of the tile
+// it lies in, so a row's result does not depend on the rows beside it.
+
+#define COLS (2 * LANES)
+
+enum {
+	SET,      // c = a*b
+	ADD,      // c = a*b + c: the product is summed first
+	CONTINUE, // c = ((c + a0*b0) + a1*b1) + ...
+};
+
+INLINE void tile(float *c, long ldc, int how, const float *a, long rs, long cs, const float *b, long ldb, long k)
+{
+	vec acc[ROWS][2] = {};
+	if (how == CONTINUE)
+#pragma GCC unroll 16
+		for (int i = 0; i < ROWS; i++) {
+			acc[i][0] = load(c + i * ldc);
+			acc[i][1] = load(c + i * ldc + LANES);
+		}
+	for (; k > 0; k--, a += cs, b += ldb) {
+		vec b0 = load(b), b1 = load(b + LANES);
+#pragma GCC unroll 16
+		for (int i = 0; i < ROWS; i++) {
+			acc[i][0] += a[i * rs] * b0;
+			acc[i][1] += a[i * rs] * b1;
+		}
+	}
+#pragma GCC unroll 16
+	for (int i = 0; i < ROWS; i++, c += ldc) {
+		if (how == ADD) {
+			acc[i][0] += load(c);
+			acc[i][1] += load(c + LANES);
+		}
+		store(c, acc[i][0]);
+		store(c + LANES, acc[i][1]);
+	}
+}
+
+// The two layouts of a that occur, each with one stride known to the compiler.
+static __attribute__((noinline)) void tile_rows(float *c, long ldc, int how, const float *a, long rs, const float *b, long ldb, long k)
+{
+	tile(c, ldc, how, a, rs, 1, b, ldb, k);
+}
+static __attribute__((noinline)) void tile_cols(float *c, long ldc, int how, const float *a, long cs, const float *b, long ldb, long k)
+{
+	tile(c, ldc, how, a, 1, cs, b, ldb, k);
+}
