@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"rmtrain/data/tokenizer"
 )
 
 // parsePair reads chosen and rejected, by the conventions of TRL's preference data:
@@ -57,18 +55,14 @@ func parseSide(name string, raw, rawPrompt json.RawMessage) (Completion, prompt,
 		p, err := parsePrompt(rawPrompt)
 		return p.complete(s, 0), p, err
 	}
-	if !isTranscript(s) {
+	if !strings.HasPrefix(strings.TrimLeft(s, " \n"), "Human:") {
 		return Completion{Form: Text, Answer: s}, prompt{}, nil
 	}
 	before, answer, err := divideTranscript(s)
 	if err != nil {
 		return Completion{}, prompt{}, fmt.Errorf("%s: %w", name, err)
 	}
-	ms, err := tokenizer.ParseTranscript(before)
-	if err != nil {
-		return Completion{}, prompt{}, fmt.Errorf("%s: %w", name, err)
-	}
-	p := prompt{transcript: before, messages: ms}
+	p := newPrompt(before)
 	return p.complete(answer, 0), p, nil
 }
 
@@ -93,6 +87,9 @@ func parseConversation(name string, raw, rawPrompt json.RawMessage) (Completion,
 		if err != nil {
 			return Completion{}, prompt{}, err
 		}
+		if len(p.messages) == 0 {
+			return Completion{}, prompt{}, fmt.Errorf("prompt is no transcript that %s, a list of messages, can follow", name)
+		}
 		repeats := len(ms) > len(p.messages) && slices.Equal(ms[:len(p.messages)], p.messages)
 		if !repeats && ms[0].Role == "assistant" {
 			ms = append(slices.Clone(p.messages), ms...)
@@ -103,6 +100,9 @@ func parseConversation(name string, raw, rawPrompt json.RawMessage) (Completion,
 	last := ms[len(ms)-1]
 	if last.Role != "assistant" {
 		return Completion{}, prompt{}, fmt.Errorf("%s ends with a message of %q, not of the assistant's", name, last.Role)
+	}
+	if len(ms) == 1 {
+		return Completion{}, prompt{}, fmt.Errorf("%s has no message before the answer", name)
 	}
 	before := prompt{messages: ms[:len(ms)-1]}
 	return Completion{Form: Messages, Messages: ms, Answer: last.Content}, before, nil

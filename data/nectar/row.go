@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"rmtrain/data"
@@ -16,7 +17,7 @@ import (
 type Form int
 
 const (
-	Transcript Form = iota // Prompt, in Nectar's form, and Answer
+	Transcript Form = iota // Prompt, in Nectar's form or a message of the user, and Answer
 	Messages               // Messages, the last of which is the answer
 	Text                   // Answer alone, finished text that no template touches
 )
@@ -58,8 +59,8 @@ var columns = []string{"prompt", "answers", "ranks", "texts", "chosen", "rejecte
 //	{"prompt": P, "chosen": C, "rejected": C, "margin": 0.5}            a pair; prompt and margin are optional
 //	{"texts": ["...", ...], "ranks": [1, ...]}                          finished texts
 //
-// P is a transcript ("\n\nHuman: ...\n\nAssistant: "), any other string, which is
-// one message of the user's, or a list of messages. C is a string or a list of
+// P is a transcript ("\n\nHuman: ...\n\nAssistant: "), another string, which is one
+// message of the user, or a list of messages. C is a string or a list of
 // messages; see parsePair. The smallest rank is best.
 func ParseRow(line []byte) (*Ranking, error) {
 	var f fields
@@ -202,16 +203,13 @@ func parseRanks(raw json.RawMessage, n int, of string) ([]float64, error) {
 	return ranks, nil
 }
 
-// A prompt is what comes before the answer: a transcript or messages.
+// A prompt is what comes before the answer.
 type prompt struct {
-	transcript string
-	messages   []tokenizer.Message // of either; none if the transcript is malformed
+	text     string              // as it was given, if it was a string
+	messages []tokenizer.Message // what it says; none if text is no whole transcript
 }
 
 func parsePrompt(raw json.RawMessage) (prompt, error) {
-	if raw == nil {
-		return prompt{}, errors.New("no prompt")
-	}
 	if kind(raw) == "a list" {
 		ms, err := parseMessages("prompt", raw)
 		return prompt{messages: ms}, err
@@ -223,30 +221,26 @@ func parsePrompt(raw json.RawMessage) (prompt, error) {
 	if strings.TrimSpace(s) == "" {
 		return prompt{}, errors.New("prompt is empty")
 	}
-	if !isTranscript(s) && !strings.Contains(s, "\n\nHuman:") {
-		return prompt{messages: []tokenizer.Message{{Role: "user", Content: s}}}, nil
-	}
-	ms, err := tokenizer.ParseTranscript(s)
-	if err != nil {
-		return prompt{}, fmt.Errorf("prompt: %w", err)
-	}
-	return prompt{transcript: s, messages: ms}, nil
+	return newPrompt(s), nil
 }
 
-// isTranscript tells whether s begins like a conversation in Nectar's form.
-func isTranscript(s string) bool {
-	return strings.HasPrefix(strings.TrimLeft(s, " \n"), "Human:")
+// newPrompt leaves it to the encoder to refuse s: it also takes a prompt in which
+// the answer has begun, which ParseTranscript does not.
+func newPrompt(s string) prompt {
+	ms, err := tokenizer.ParseTranscript(s)
+	if err != nil {
+		ms = nil
+	}
+	return prompt{s, ms}
 }
 
 // complete returns the conversation in which answer follows p.
 func (p prompt) complete(answer string, rank float64) Completion {
-	c := Completion{Answer: answer, Rank: rank}
-	if p.transcript != "" {
-		c.Prompt = p.transcript
-		return c
+	c := Completion{Form: Transcript, Prompt: p.text, Answer: answer, Rank: rank}
+	if p.text == "" {
+		c.Form = Messages
+		c.Messages = append(slices.Clone(p.messages), tokenizer.Message{Role: "assistant", Content: answer})
 	}
-	c.Form = Messages
-	c.Messages = append(p.messages[:len(p.messages):len(p.messages)], tokenizer.Message{Role: "assistant", Content: answer})
 	return c
 }
 
@@ -255,6 +249,9 @@ func (p prompt) key() data.PromptKey {
 	h := sha256.New()
 	for _, m := range p.messages {
 		fmt.Fprintf(h, "%s\x00%s\x00", m.Role, strings.TrimSpace(m.Content))
+	}
+	if len(p.messages) == 0 {
+		fmt.Fprintf(h, "text\x00%s", p.text)
 	}
 	return data.PromptKey(h.Sum(nil)[:16])
 }
