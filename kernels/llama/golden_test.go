@@ -193,7 +193,7 @@ func TestFrequenciesAreThoseOfTransformers(t *testing.T) {
 func TestFirstBlockIsThatOfTransformers(t *testing.T) {
 	for _, name := range goldens {
 		g := readGolden(t, name)
-		for _, b := range backends(kernels.F32) {
+		for _, b := range backends(t, kernels.F32) {
 			t.Run(name+"/"+b.Name(), func(t *testing.T) {
 				first := data.Group{Answers: g.groups[0].Answers[:1]}
 				m := g.model(t, b, Options{DType: kernels.F32, MaxRows: 64, MaxAnswers: 1, Train: true})
@@ -221,7 +221,7 @@ func TestFirstBlockIsThatOfTransformers(t *testing.T) {
 func TestScoresLossAndGradientsAreThoseOfPyTorch(t *testing.T) {
 	for _, name := range goldens {
 		g := readGolden(t, name)
-		for _, b := range backends(kernels.F32) {
+		for _, b := range backends(t, kernels.F32) {
 			t.Run(name+"/"+b.Name(), func(t *testing.T) {
 				m := g.model(t, b, Options{DType: kernels.F32, MaxRows: 128, MaxAnswers: 8, Train: true})
 				scores := forward(t, m, data.Pack(g.groups, true))
@@ -261,7 +261,7 @@ func count(tensors map[string][]float64, prefix string) (n int) {
 func TestFloat64ScoresAreThoseOfPyTorch(t *testing.T) {
 	for _, name := range goldens {
 		g := readGolden(t, name)
-		for _, b := range backends(kernels.F64) {
+		for _, b := range backends(t, kernels.F64) {
 			m := g.model(t, b, Options{DType: kernels.F64, MaxRows: 128, MaxAnswers: 8})
 			scores := forward(t, m, data.Pack(g.groups, true))
 			if e := worst(scores, g.tensors["scores.f64"]); !(e <= tolFloat64) {
@@ -274,7 +274,7 @@ func TestFloat64ScoresAreThoseOfPyTorch(t *testing.T) {
 // A golden has too few scores for their errors to be compared one by one; all of
 // them together have enough.
 func TestBF16ScoresAreAsGoodAsPyTorchs(t *testing.T) {
-	for _, b := range backends(kernels.BF16) {
+	for _, b := range backends(t, kernels.BF16) {
 		var ours, theirs float64
 		for _, name := range goldens {
 			g := readGolden(t, name)
@@ -293,7 +293,7 @@ func TestBF16ScoresAreAsGoodAsPyTorchs(t *testing.T) {
 func TestAdamWStepsAreThoseOfPyTorch(t *testing.T) {
 	for _, name := range goldens {
 		g := readGolden(t, name)
-		for _, b := range backends(kernels.F32) {
+		for _, b := range backends(t, kernels.F32) {
 			t.Run(name+"/"+b.Name(), func(t *testing.T) {
 				m := g.model(t, b, Options{DType: kernels.F32, MaxRows: 128, MaxAnswers: 8, Train: true})
 				norms := g.train(t, b, m)

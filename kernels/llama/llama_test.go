@@ -10,6 +10,7 @@ import (
 
 	"rmtrain/data"
 	"rmtrain/kernels"
+	"rmtrain/kernels/cpu"
 	"rmtrain/kernels/reference"
 )
 
@@ -194,6 +195,16 @@ func TestGradientsMatchFiniteDifferences(t *testing.T) {
 }
 
 // backends returns every backend that computes in dt.
-func backends(dt kernels.DType) []kernels.Backend {
-	return []kernels.Backend{reference.New(dt)}
+func backends(t testing.TB, dt kernels.DType) []kernels.Backend {
+	t.Helper()
+	out := []kernels.Backend{reference.New(dt)}
+	if dt == kernels.F64 {
+		return out
+	}
+	b, err := cpu.New(dt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return append(out, b)
 }

@@ -33,7 +33,7 @@ func TestSharedPrefixGivesTheSameScoresAndGradients(t *testing.T) {
 // What a backend computes for a row depends on no other row that it does not see.
 func TestScoresDoNotDependOnTheBatchToTheBit(t *testing.T) {
 	for _, dt := range []kernels.DType{kernels.F32, kernels.BF16} {
-		for _, b := range backends(dt) {
+		for _, b := range backends(t, dt) {
 			m := newSeeded(t, b, full, Options{DType: dt, MaxRows: 128, MaxAnswers: 8})
 			all := groups(full)
 			want := forward(t, m, data.Pack(all, true))
@@ -58,7 +58,7 @@ func TestScoresDoNotDependOnTheBatchToTheBit(t *testing.T) {
 
 func TestRecomputeGivesTheSameBits(t *testing.T) {
 	for _, dt := range []kernels.DType{kernels.F32, kernels.BF16} {
-		for _, b := range backends(dt) {
+		for _, b := range backends(t, dt) {
 			o := Options{DType: dt, MaxRows: 64, MaxAnswers: 8, Train: true}
 			_, kept := gradients(t, b, newSeeded(t, b, full, o), data.Pack(groups(full), true))
 			o.Recompute = true
@@ -170,7 +170,7 @@ func TestFloat32TracksFloat64(t *testing.T) {
 	b64 := reference.New(kernels.F64)
 	exact, exactGrads := gradients(t, b64, newSeeded(t, b64, full, Options{DType: kernels.F64, MaxRows: 64, MaxAnswers: 8, Train: true}),
 		data.Pack(groups(full), true))
-	for _, b := range backends(kernels.F32) {
+	for _, b := range backends(t, kernels.F32) {
 		m := newSeeded(t, b, full, Options{DType: kernels.F32, MaxRows: 64, MaxAnswers: 8, Train: true})
 		scores, grads := gradients(t, b, m, data.Pack(groups(full), true))
 		if e := worst(scores, exact); !(e <= tolScore) {
@@ -185,7 +185,7 @@ func TestFloat32TracksFloat64(t *testing.T) {
 }
 
 func TestRoomGrowsWithTheBatch(t *testing.T) {
-	for _, b := range backends(kernels.F32) {
+	for _, b := range backends(t, kernels.F32) {
 		roomy := newSeeded(t, b, full, Options{DType: kernels.F32, MaxRows: 256, MaxAnswers: 16, Train: true})
 		tight := newSeeded(t, b, full, Options{DType: kernels.F32, MaxRows: 3, MaxAnswers: 1, Train: true})
 		unplanned := newSeeded(t, b, full, Options{DType: kernels.F32, Train: true})
@@ -204,7 +204,7 @@ func TestRoomGrowsWithTheBatch(t *testing.T) {
 
 func TestPlanIsWhatNewAllocates(t *testing.T) {
 	for _, dt := range []kernels.DType{kernels.F32, kernels.BF16} {
-		for _, b := range backends(dt) {
+		for _, b := range backends(t, dt) {
 			for _, c := range []Config{full, plain} {
 				for _, o := range []Options{
 					{}, {MaxRows: 50, MaxAnswers: 5}, {Train: true, MaxRows: 100, MaxAnswers: 3},

@@ -17,14 +17,14 @@ func (f *fields) rope(headDim int) []float32 {
 	var out []float32
 	for _, key := range []string{"rope_scaling", "rope_parameters"} {
 		o := f.object(key)
-		if o == nil {
+		if o == nil || len(o.raw) == 0 {
 			continue
+		}
+		if !f.null("rope_theta") && !o.null("rope_theta") && o.positive("rope_theta", theta) != theta {
+			f.problem("rope_theta and %s.rope_theta differ", key)
 		}
 		freq := o.ropeObject(theta, headDim)
 		f.problems = append(f.problems, o.problems...)
-		if key == "rope_scaling" && o.has("rope_theta") && f.has("rope_theta") && o.positive("rope_theta", theta) != theta {
-			f.problem("rope_theta and rope_scaling.rope_theta differ")
-		}
 		if out != nil && freq != nil && !slices.Equal(out, freq) {
 			f.problem("rope_scaling and rope_parameters differ")
 		}
