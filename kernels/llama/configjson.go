@@ -75,9 +75,7 @@ func (f *fields) config() Config {
 	c.PadTokenID = f.padTokenID(c.Vocab)
 	f.setBiases(&c, model)
 	c.Window = f.window(model, c.Layers)
-	if c.HeadDim > 0 {
-		c.InvFreq = f.rope(c.HeadDim)
-	}
+	c.InvFreq = f.rope(max(c.HeadDim, 2)) // even if HeadDim is a problem of its own
 	f.refuseOthers()
 	return c
 }

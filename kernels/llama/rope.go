@@ -35,7 +35,7 @@ func (f *fields) rope(headDim int) []float32 {
 	}
 	for _, freq := range out {
 		if !(freq > 0) || math.IsInf(float64(freq), 0) {
-			f.problem("RoPE with theta %g has frequencies beyond float32", theta)
+			f.problem("RoPE with rope_theta %g has frequencies beyond float32", theta)
 			return nil
 		}
 	}
