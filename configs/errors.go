@@ -21,7 +21,7 @@ func (p Problem) String() string {
 	if p.Source != "" {
 		text += " (" + p.Source + ")"
 	}
-	return strings.TrimPrefix(text+": "+p.Message, ": ")
+	return text + ": " + p.Message
 }
 
 // An Error lists every mistake of a configuration, in the order of file,

@@ -17,6 +17,7 @@ import (
 //	kind          how a text is read: "path" (see ResolvePath), "template" and
 //	              "resume" (a word of also, or a path), "freeze" (see ParseFreeze)
 //	also          the words that a template or resume may be instead of a path
+//	aka           what it is called elsewhere, for the message about an unknown key
 //	doc           what it means
 type field struct {
 	key      string // such as train.learning_rate
@@ -27,6 +28,7 @@ type field struct {
 	def      string
 	required bool
 	words    []string
+	aka      []string
 	bounds   []bound
 	doc      string
 }
@@ -64,7 +66,7 @@ func collect(t reflect.Type, group string) []field {
 		all = append(all, field{
 			key: key, group: group, name: name, kind: f.Tag.Get("kind"), what: f.Type,
 			def: f.Tag.Get("default"), required: f.Tag.Get("required") == "true",
-			words: strings.Fields(words), bounds: bounds(f.Tag), doc: f.Tag.Get("doc"),
+			words: strings.Fields(words), aka: strings.Fields(f.Tag.Get("aka")), bounds: bounds(f.Tag), doc: f.Tag.Get("doc"),
 		})
 	}
 	return all
@@ -132,6 +134,8 @@ func (f field) typeName() string {
 		return "boolean"
 	case f.kind == "path":
 		return "path"
+	case f.kind != "":
+		return "word or path"
 	}
 	return "word"
 }

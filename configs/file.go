@@ -2,6 +2,7 @@ package configs
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -86,7 +87,7 @@ func (l *loader) readMapping(m *yaml.Node, group, path string) {
 		}
 		source := fmt.Sprintf("%s:%d", path, name.Line)
 		if name.Kind != yaml.ScalarNode {
-			l.add(Problem{Key: group, Source: source, Message: "a key is a " + kindName(name) + "; keys are words"})
+			l.add(Problem{Key: cmp.Or(group, "key"), Value: nodeText(name), Source: source, Message: "a key is a " + kindName(name) + "; keys are words"})
 			continue
 		}
 		if first, ok := lines[name.Value]; ok {
@@ -109,7 +110,7 @@ func (l *loader) readEntry(key string, value *yaml.Node, group, path, source str
 	}
 	f, ok := findField(key)
 	if !ok {
-		l.add(Problem{Key: key, Value: nodeText(value), Source: source, Message: unknownKey(key)})
+		l.unknown(key, nodeText(value), source)
 		return
 	}
 	parsed, err := f.parseNode(value)

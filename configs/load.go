@@ -89,6 +89,21 @@ func (f field) defaultValue() any {
 
 func (l *loader) add(p Problem) { l.problems = append(l.problems, p) }
 
+// unknown reports a key that does not exist. Nothing else is said about the key
+// that was probably meant.
+func (l *loader) unknown(key, text, source string) {
+	if group := fieldsOf(key); key != "" && len(group) > 0 {
+		l.add(Problem{Key: key, Value: text, Source: source, Message: "is a group of keys; set one of them, such as " + group[0].key})
+		return
+	}
+	near, message := unknownKey(key)
+	l.failed[near] = true
+	for _, f := range fieldsOf(near) {
+		l.failed[f.key] = f.group != ""
+	}
+	l.add(Problem{Key: key, Value: text, Source: source, Message: message})
+}
+
 // take keeps a parsed value in place of earlier ones, or reports why not.
 func (l *loader) take(f field, text string, value any, err error, dir, source string) {
 	if err == nil {
@@ -145,7 +160,7 @@ func (l *loader) readSets(sets []string) {
 		}
 		f, ok := findField(key)
 		if !ok {
-			l.add(Problem{Key: key, Value: quote(text), Source: "--set", Message: unknownKey(key)})
+			l.unknown(key, quote(text), "--set")
 			continue
 		}
 		value, err := f.parseText(strings.TrimSpace(text))

@@ -5,10 +5,11 @@ import (
 	"strings"
 )
 
-// unknownKey says what a key that does not exist was probably meant to be.
-func unknownKey(key string) string {
+// unknownKey says what a key that does not exist was probably meant to be. The
+// near key is "" if there is none.
+func unknownKey(key string) (near, message string) {
 	if near := nearestKey(key); near != "" {
-		return "unknown key; did you mean " + near + "?"
+		return near, "unknown key; did you mean " + near + "?"
 	}
 	group, _, nested := strings.Cut(key, ".")
 	if nested && slices.Contains(groups(), group) {
@@ -16,9 +17,9 @@ func unknownKey(key string) string {
 		for _, f := range fieldsOf(group) {
 			names = append(names, f.name)
 		}
-		return "unknown key; the keys of " + group + " are " + strings.Join(names, ", ")
+		return "", "unknown key; the keys of " + group + " are " + strings.Join(names, ", ")
 	}
-	return "unknown key; at the top there are " + strings.Join(topLevel(), ", ")
+	return "", "unknown key; at the top there are " + strings.Join(topLevel(), ", ")
 }
 
 func topLevel() []string {
@@ -35,32 +36,47 @@ func topLevel() []string {
 	return names
 }
 
-// nearestKey is the key, or the group for a key without a dot, that differs least;
-// a name in a wrong group counts as one difference.
+// nearestKey is the key that is known elsewhere by this name, or is spelled with
+// other punctuation, or else the one that differs least, or the group for a key
+// without a dot. A name in a wrong group counts as one difference.
 func nearestKey(key string) string {
 	group, name, nested := strings.Cut(key, ".")
-	best, least := "", limit(key)+1
-	consider := func(candidate string, d int) {
-		if d < least {
-			best, least = candidate, d
+	if !nested {
+		name = key
+	}
+	for _, f := range fields {
+		if slices.Contains(f.aka, name) || squash(key) == squash(f.key) || squash(name) == squash(f.name) && f.group == group {
+			return f.key
 		}
 	}
+	best, least := "", limit(name)+1
 	if !nested {
-		name = group
-		for _, g := range topLevel() {
-			consider(g, distance(key, g))
+		if best = nearest(key, topLevel()); best != "" {
+			least = distance(strings.ToLower(key), best)
 		}
 	}
 	for _, f := range fields {
-		consider(f.key, distance(key, f.key))
-		if f.group != group && distance(name, f.name) <= limit(name) {
-			consider(f.key, distance(name, f.name)+1)
+		d := distance(name, f.name)
+		if d > limit(name) {
+			continue
+		}
+		if f.group != group {
+			d++
+		}
+		if d < least || best == "" {
+			best, least = f.key, d
 		}
 	}
 	return best
 }
 
-// nearest is the word that differs least from a text, or "".
+// squash leaves the letters and digits of a name, in lower case.
+func squash(name string) string {
+	return strings.ToLower(strings.NewReplacer(".", "", "_", "", "-", "", " ", "").Replace(name))
+}
+
+// nearest is the word that differs least from a text, or that the text abbreviates
+// (bf16, cos), or "".
 func nearest(text string, words []string) string {
 	best, least := "", limit(text)+1
 	for _, w := range words {
@@ -68,11 +84,30 @@ func nearest(text string, words []string) string {
 			best, least = w, d
 		}
 	}
+	for _, w := range words {
+		if best == "" && abbreviates(text, w) {
+			return w
+		}
+	}
 	return best
 }
 
+// abbreviates reports whether text is word with some characters after the first
+// left out.
+func abbreviates(text, word string) bool {
+	if len(text) < 2 || text[0] != word[0] {
+		return false
+	}
+	for _, c := range word {
+		if rest, ok := strings.CutPrefix(text, string(c)); ok {
+			text = rest
+		}
+	}
+	return text == ""
+}
+
 // limit is how many differences may still be a slip.
-func limit(text string) int { return max(2, min(len(text)/3, 5)) }
+func limit(text string) int { return min(len(text)/3, 5) }
 
 // distance is the number of characters to insert, delete, replace, or swap with
 // their neighbour, to turn a into b (optimal string alignment).

@@ -193,11 +193,11 @@ func (f field) checkString(text string) error {
 
 func (f field) checkList(list []string) (any, error) {
 	for _, item := range list {
-		if err := f.checkString(item); err != nil {
-			return nil, err
-		}
 		if item == "" {
 			return nil, fmt.Errorf("holds an empty text; allowed is %s", f.allowed())
+		}
+		if err := f.checkString(item); err != nil {
+			return nil, err
 		}
 	}
 	if f.required && len(list) == 0 {
