@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"os"
 	"sync/atomic"
@@ -75,7 +74,7 @@ func parse(raw []byte) (*mapping, error) {
 		return nil, fmt.Errorf("%d bytes long, should be %d", len(raw), h.fileSize())
 	}
 	body := raw[headerSize:]
-	if crc32.Checksum(body, castagnoli) != h.checksum {
+	if checksumOf(body) != h.checksum {
 		return nil, errors.New("the content is damaged")
 	}
 	m := &mapping{raw: raw, head: h}

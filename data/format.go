@@ -30,6 +30,8 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
+func checksumOf(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
 // A header is the first headerSize bytes of a cache file.
 type header struct {
 	width                          uint32 // bytes of a token, 2 or 4
@@ -55,7 +57,7 @@ func (h header) encode() []byte {
 	le.PutUint64(b[40:], h.groups)
 	le.PutUint64(b[48:], h.files)
 	copy(b[64:], h.digest[:])
-	le.PutUint32(b[headerSize-4:], crc32.Checksum(b[:headerSize-4], castagnoli))
+	le.PutUint32(b[headerSize-4:], checksumOf(b[:headerSize-4]))
 	return b
 }
 
@@ -64,7 +66,7 @@ func decodeHeader(b []byte) (header, error) {
 	if len(b) < headerSize || string(b[:len(magic)]) != magic {
 		return h, errors.New("not a file of tokenized groups, or of another version")
 	}
-	if crc32.Checksum(b[:headerSize-4], castagnoli) != le.Uint32(b[headerSize-4:]) {
+	if checksumOf(b[:headerSize-4]) != le.Uint32(b[headerSize-4:]) {
 		return h, errors.New("the header is damaged")
 	}
 	h.width, h.checksum = le.Uint32(b[16:]), le.Uint32(b[20:])

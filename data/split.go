@@ -1,8 +1,6 @@
 package data
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // HoldOut divides d by prompt: the groups of the given number of prompts, chosen
 // by seed, are held out for evaluation, and the others are left for training. Both
