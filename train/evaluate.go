@@ -20,7 +20,7 @@ func (t *trainer) evaluateIfDue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Last = &e
+	s.Last, t.clean = &e, false
 	t.judgeProgress(e)
 	if err := t.logEvaluation(e); err != nil {
 		return err
@@ -46,8 +46,8 @@ func (t *trainer) evaluate(ctx context.Context) (Evaluation, error) {
 				return Evaluation{}, fmt.Errorf("%w (in an evaluation)", err)
 			}
 			if !finite {
-				culprit := t.judge.culprits(b.groups)[0]
-				return Evaluation{}, fmt.Errorf("train: evaluation at step %d: the loss of %s is not finite (try a lower learning_rate, or dtype float32)", t.state.Step, culprit.Source)
+				bad := culprits(t.judge.appendVerdicts(nil, b.groups))[0]
+				return Evaluation{}, fmt.Errorf("train: evaluation at step %d: the loss of %s is not finite (try a lower learning_rate, or dtype float32)", t.state.Step, bad.Source)
 			}
 			sum.observe(t.judge.groups, t.judge.losses)
 		}

@@ -184,9 +184,9 @@ func (t *trainer) describe(m metricsLine) string {
 	if m.Loss != nil {
 		loss = fmt.Sprintf("%7.4f", *m.Loss)
 	}
-	return fmt.Sprintf("%s  loss %s  acc %.3f  by rank %s  margin %6.3f  score %6.2f±%-5.2f  grad %8.3f  lr %.2e  %7.2f prompts/s  %7.0f tok/s  %7.0f shared  %s peak",
-		t.at(m.Step), loss, m.PairwiseAccuracy, shares(m.PerRankAccuracy), m.Margin, m.ScoreMean, m.ScoreStd,
-		m.GradNorm, m.LearningRate, m.PromptsPerSecond, m.TokensPerSecond, m.RowsPerSecond, t.percent(m.Utilization))
+	return fmt.Sprintf("%s  loss %s  acc %.3f  margin %6.3f  score %6.2f±%-5.2f  grad %8.3f  lr %.2e  %7.2f prompts/s  %7.0f tok/s (%7.0f shared)  %s peak  acc by rank %s",
+		t.at(m.Step), loss, m.PairwiseAccuracy, m.Margin, m.ScoreMean, m.ScoreStd, m.GradNorm, m.LearningRate,
+		m.PromptsPerSecond, m.TokensPerSecond, m.RowsPerSecond, t.percent(m.Utilization), shares(m.PerRankAccuracy))
 }
 
 // at says where in the run step is.
@@ -202,11 +202,11 @@ func (t *trainer) percent(share float64) string {
 	return fmt.Sprintf("%3.0f%%", 100*share)
 }
 
-// shares prints shares in percent, such as 71 64 60.
+// shares prints shares in percent, such as " 71  64  60".
 func shares(xs []float64) string {
 	words := make([]string, len(xs))
 	for i, x := range xs {
-		words[i] = fmt.Sprintf("%2.0f", 100*x)
+		words[i] = fmt.Sprintf("%3.0f", 100*x)
 	}
 	return strings.Join(words, " ")
 }

@@ -60,7 +60,7 @@ func (t *trainer) beginAnew(states []checkpoints.State) error {
 		return fmt.Errorf("train: start anew: %s holds states, the newest of step %d (choose another output_dir, remove them, or set resume_from_checkpoint to auto)",
 			dir, states[len(states)-1].Step)
 	}
-	for _, name := range []string{summaryFile, "config.json", "rmtrain.json", "model.safetensors", "model.safetensors.index.json"} {
+	for _, name := range []string{summaryFile, "config.json", "rmtrain.json", "rmtrain.incomplete", "model.safetensors", "model.safetensors.index.json"} {
 		_, err := os.Lstat(filepath.Join(dir, name))
 		if err == nil {
 			return fmt.Errorf("train: start anew: %s holds a model or what is left of another run (%s), which would be overwritten (choose another output_dir)", dir, name)
@@ -79,7 +79,7 @@ func (t *trainer) resume(path string) error {
 		return err
 	}
 	defer s.Close()
-	t.saved = p.Step
+	t.saved, t.clean = p.Step, true
 	return t.restore(s, p)
 }
 
@@ -101,7 +101,7 @@ func (t *trainer) resumeFrom(path string, states []checkpoints.State) error {
 				path, dir, other.Step)
 		}
 		if other.Step == p.Step {
-			t.saved = p.Step
+			t.saved, t.clean = p.Step, true
 		}
 	}
 	if len(states) == 0 {

@@ -2,11 +2,8 @@ package train
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"syscall"
 
 	"rmtrain/checkpoints"
 )
@@ -56,11 +53,11 @@ func (t *trainer) saveIfDue() error {
 	return nil
 }
 
-// save writes a state, unless there is one of this step, and removes old ones. A
+// save writes a state, unless the newest one is the same, and removes old ones. A
 // state that cannot be written leaves the earlier ones as they are.
 func (t *trainer) save() error {
 	s := &t.state
-	if s.Step == t.saved || s.Step == 0 {
+	if t.clean || s.Step == 0 {
 		return nil
 	}
 	s.Version, s.Identity = stateVersion, t.identity
@@ -78,27 +75,19 @@ func (t *trainer) save() error {
 	for _, n := range t.opt.stateTensors() {
 		tensors = append(tensors, stored(t.in.Backend, n.name, n.shape, n.tensor))
 	}
-	dir := t.cfg.OutputDir
-	if _, err := checkpoints.SaveState(dir, s.Step, text, tensors); err != nil {
-		return fmt.Errorf("train: save state of step %d: %w (%s)", s.Step, err, t.remedy(err))
+	if _, err := checkpoints.SaveState(t.cfg.OutputDir, s.Step, text, tensors); err != nil {
+		return fmt.Errorf("train: save state of step %d: %w (then start again: %s)", s.Step, err, t.restart())
 	}
-	t.saved = s.Step
+	t.saved, t.clean = s.Step, true
 	return t.rotate()
 }
 
-// remedy says what to do about a state that could not be written.
-func (t *trainer) remedy(err error) string {
-	again := "start again: training begins anew, as no earlier state exists"
-	if t.saved > 0 {
-		again = fmt.Sprintf("start again: training goes on from step %d", t.saved)
+// restart says where the same command would go on.
+func (t *trainer) restart() string {
+	if t.saved == 0 {
+		return "training begins anew, as there is no earlier state"
 	}
-	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "the disk is full: free space, lower save_total_limit, and " + again
-	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS):
-		return "make output_dir writable and " + again
-	}
-	return again
+	return fmt.Sprintf("training goes on from the state of step %d", t.saved)
 }
 
 // rotate keeps the newest states and that of the best evaluation.

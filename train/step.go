@@ -7,83 +7,71 @@ import (
 	"rmtrain/data"
 )
 
-// maxNonFinite is how many steps in a row may be skipped before training stops.
-const maxNonFinite = 3
-
 // step takes one optimizer step and notes what it did. A step whose loss or
 // gradient is not finite leaves parameters and optimizer untouched.
 func (t *trainer) step() error {
 	start := time.Now()
 	next := t.state.Step + 1
 	groups := read(t.in.Train, t.plan.indices(next))
-	tally, culprits, err := t.accumulate(groups)
+	lr := t.lr(next)
+	sum := &tally{LR: lr}
+	verdicts, finite, err := t.accumulate(groups, sum)
+	if err == nil && finite {
+		finite, err = t.update(lr, sum)
+	}
 	if err != nil {
 		return err
 	}
-	lr := t.lr(next)
-	tally.LR = lr
-	if len(culprits) == 0 {
-		if culprits, err = t.update(groups, lr, tally); err != nil {
-			return err
-		}
-	}
-	t.state.Step = next
-	tally.Seconds = time.Since(start).Seconds()
-	t.state.Seconds += tally.Seconds
-	if len(culprits) > 0 {
-		return t.skip(next, culprits, tally)
+	t.state.Step, t.clean = next, false
+	sum.Seconds = time.Since(start).Seconds()
+	t.state.Seconds += sum.Seconds
+	if !finite {
+		return t.skip(next, verdicts, sum)
 	}
 	t.state.NonFiniteInARow = 0
-	t.state.LossSum += tally.Loss
-	t.state.Groups += tally.Groups
-	t.state.Window.add(tally)
+	t.state.LossSum += sum.Loss
+	t.state.Groups += sum.Groups
+	t.state.Window.add(sum)
 	return nil
 }
 
-// accumulate runs forward and backward over the groups of a step. It returns the
-// scores of the groups that are not finite, if any; gradients are then incomplete.
-func (t *trainer) accumulate(groups []data.Group) (*tally, []culprit, error) {
+// accumulate runs forward and backward over the groups of a step. If a loss or the
+// gradient of a score is not finite, the gradients of the parameters are incomplete.
+func (t *trainer) accumulate(groups []data.Group, sum *tally) (verdicts []verdict, finite bool, err error) {
 	t.in.Model.ZeroGrad()
-	sum := &tally{}
-	var culprits []culprit
+	finite = true
 	for _, b := range pack(groups, t.cfg.MaxTokensPerBatch, t.cfg.SharePrefix) {
-		finite, err := t.judge.run(b)
+		ok, err := t.judge.run(b)
 		if err != nil {
-			return nil, nil, err
+			return nil, false, err
 		}
+		verdicts = t.judge.appendVerdicts(verdicts, b.groups)
 		sum.count(b, t.in.Model.FLOPs(b.layout))
-		if !finite {
-			culprits = append(culprits, t.judge.culprits(b.groups)...)
-			continue
-		}
-		sum.observe(t.judge.groups, t.judge.losses)
-		if len(culprits) > 0 {
+		if finite = finite && ok; !finite {
 			continue // the step is lost: only look for more culprits
 		}
+		sum.observe(t.judge.groups, t.judge.losses)
 		for i := range t.judge.dscore {
 			t.judge.dscore[i] /= float64(len(groups))
 		}
 		if err := t.in.Model.Backward(t.judge.dscore); err != nil {
-			return nil, nil, fmt.Errorf("train: backward pass: %w", err)
+			return nil, false, fmt.Errorf("train: backward pass: %w", err)
 		}
 	}
-	return sum, culprits, nil
+	return verdicts, finite, nil
 }
 
-// update clips the gradients and changes the parameters. If the gradients are not
-// finite although every loss is, it changes nothing, and all groups are suspects.
-func (t *trainer) update(groups []data.Group, lr float64, sum *tally) ([]culprit, error) {
+// update clips the gradients and changes the parameters, unless a gradient is not
+// finite.
+func (t *trainer) update(lr float64, sum *tally) (ok bool, err error) {
 	norm, err := t.opt.gradNorm()
-	if err != nil {
-		return nil, err
-	}
-	if !finite(norm) {
-		return suspects(groups), nil
+	if err != nil || !finite(norm) {
+		return false, err
 	}
 	sum.GradNorm = norm
 	if err := t.opt.update(t.state.Updates+1, lr, clip(norm, t.cfg.MaxGradNorm)); err != nil {
-		return nil, err
+		return false, err
 	}
 	t.state.Updates++
-	return nil, nil
+	return true, nil
 }

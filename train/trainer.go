@@ -18,8 +18,9 @@ type trainer struct {
 	opt      *optimizer
 	log      *logger
 	state    progress
-	saved    int // the step of the newest state in output_dir, 0 if there is none
-	exported int // the step of the model's weights
+	saved    int  // the step of the newest state in output_dir, 0 if there is none
+	clean    bool // that state holds all of the trainer's
+	exported int  // the step of the model's weights, 0 for the last
 }
 
 func newTrainer(in Inputs) (*trainer, error) {
