@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,12 +27,12 @@ func (c *counter) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// readJSON reads JSON lines.
+// readJSON reads JSON lines, or one JSON list of rows.
 func readJSON(ctx context.Context, path string, emit func(int, []byte, error, float64) error) error {
 	return readFile(ctx, path, false, emit)
 }
 
-// readGzip reads compressed JSON lines.
+// readGzip reads the same, compressed.
 func readGzip(ctx context.Context, path string, emit func(int, []byte, error, float64) error) error {
 	return readFile(ctx, path, true, emit)
 }
@@ -53,35 +54,87 @@ func readFile(ctx context.Context, path string, compressed bool, emit func(int, 
 			return fmt.Errorf("nectar: read %s: %w", path, err)
 		}
 	}
-	err = readLines(text, func(number int, line []byte, bad error) error {
+	in := bufio.NewReaderSize(text, 1<<20)
+	read := readLines
+	if beginsList(in) {
+		read = readList
+	}
+	err = read(in, func(number int, line []byte, bad error) error {
 		return emit(number, line, bad, float64(raw.n)/float64(max(info.Size(), 1)))
 	})
 	var failed *readError
 	if errors.As(err, &failed) {
-		return fmt.Errorf("nectar: read %s: line %d: %w", path, failed.line, failed.err)
+		return fmt.Errorf("nectar: read %s: %w", path, err)
 	}
 	return err
 }
 
-// A readError is a failure of the reader, not of emit.
-type readError struct {
-	line int
-	err  error
-}
-
-func (e *readError) Error() string { return e.err.Error() }
-
-// readLines hands every line that is not blank to emit, which may keep it. A byte
-// order mark at the beginning is skipped; a line over maxLine is emitted as bad.
-func readLines(r io.Reader, emit func(number int, line []byte, bad error) error) error {
-	in := bufio.NewReaderSize(r, 1<<20)
+// beginsList skips a byte order mark and white space that fits the buffer, and tells
+// whether a JSON list follows.
+func beginsList(in *bufio.Reader) bool {
 	if mark, _ := in.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
 		in.Discard(3)
 	}
+	for n := 1; n <= in.Size(); n++ {
+		b, err := in.Peek(n)
+		if err != nil {
+			return false
+		}
+		if last := b[n-1]; last != ' ' && last != '\t' && last != '\r' && last != '\n' {
+			return last == '['
+		}
+	}
+	return false
+}
+
+// A readError is a failure of the reader, not of emit.
+type readError struct {
+	what   string
+	number int
+	err    error
+}
+
+func (e *readError) Error() string { return fmt.Sprintf("%s %d: %v", e.what, e.number, e.err) }
+func (e *readError) Unwrap() error { return e.err }
+
+// readList hands every element of a JSON list to emit, which may keep it.
+func readList(in *bufio.Reader, emit func(number int, element []byte, bad error) error) error {
+	decoder := json.NewDecoder(in)
+	number := 1
+	failed := func(err error) error {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return &readError{"element", number, err}
+	}
+	if _, err := decoder.Token(); err != nil {
+		return failed(err)
+	}
+	for ; decoder.More(); number++ {
+		var element json.RawMessage
+		if err := decoder.Decode(&element); err != nil {
+			return failed(err)
+		}
+		if err := emit(number, element, nil); err != nil {
+			return err
+		}
+	}
+	if _, err := decoder.Token(); err != nil {
+		return failed(err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return &readError{"element", number, errors.New("there is more after the list")}
+	}
+	return nil
+}
+
+// readLines hands every line that is not blank to emit, which may keep it. A line
+// over maxLine is emitted as bad.
+func readLines(in *bufio.Reader, emit func(number int, line []byte, bad error) error) error {
 	for number := 1; ; number++ {
 		line, tooLong, err := readLine(in)
 		if err != nil && err != io.EOF {
-			return &readError{number, err}
+			return &readError{"line", number, err}
 		}
 		var emitErr error
 		if tooLong {
