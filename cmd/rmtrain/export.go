@@ -1,0 +1,182 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"rmtrain/checkpoints"
+	"rmtrain/data/tokenizer"
+	"rmtrain/infer"
+	"rmtrain/kernels/llama"
+)
+
+type exportOptions struct{ model, to, output, valueHead string }
+
+func exportCommand() *cobra.Command {
+	var o exportOptions
+	c := &cobra.Command{
+		Use:   "export --model DIR --to starling|huggingface --output DIR",
+		Short: "Write a reward model in another dialect, or attach a value head to a base model",
+		Long: `Write a reward model for other programs to load.
+
+  huggingface   model.* and score.weight: transformers' AutoModelForSequenceClassification, vLLM
+  starling      transformer.* and v_head.weight: the class of Starling-RM's model card
+
+--value-head takes a safetensors file with one tensor, [1, hidden] or [hidden], and makes a
+reward model of a base model without training.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.OutOrStdout()) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.model, "model", "", "`folder` of the model")
+	f.StringVar(&o.to, "to", "huggingface", "huggingface or starling")
+	f.StringVar(&o.output, "output", "", "`folder` to create")
+	f.StringVar(&o.valueHead, "value-head", "", "safetensors `file` of the value head")
+	for _, name := range []string{"model", "output"} {
+		_ = c.MarkFlagRequired(name) // it fails for unknown flags only
+	}
+	return c
+}
+
+func (o exportOptions) run(w io.Writer) error {
+	if o.to != "huggingface" && o.to != "starling" {
+		return fmt.Errorf("export: --to %q is unknown (choose huggingface or starling)", o.to)
+	}
+	if _, err := os.Lstat(o.output); err == nil {
+		return fmt.Errorf("export: output %s exists (choose another folder)", o.output)
+	}
+	dir, err := checkpoints.Open(o.model)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	c, err := llama.ParseConfig(dir.Config)
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	head, err := o.head(dir, c)
+	if err != nil {
+		return err
+	}
+	tok, err := tokenizer.Open(dir.Path)
+	if err != nil {
+		return err
+	}
+	defer tok.Close()
+	e := checkpoints.Export{Dialect: o.to, Config: dir.Config, PadID: padID(c, tok), Files: tokenizerFiles(tok)}
+	var size int
+	if e.DType, size, err = storedDType(o.model); err != nil {
+		return err
+	}
+	if e.Meta, err = o.meta(dir, c, tok); err != nil {
+		return err
+	}
+	if e.Tensors, err = o.tensors(dir, c, head, e.DType, size); err != nil {
+		return err
+	}
+	e.Files = append(e.Files, checkpoints.File{Name: "README.md", Data: card(e.Meta, o.to)})
+	if err := checkpoints.Write(o.output, e); err != nil {
+		return err
+	}
+	for _, n := range append(dir.Notes, tok.Warnings()...) {
+		fmt.Fprintln(w, "note:", n)
+	}
+	fmt.Fprintf(w, "wrote %s (%s)\n", o.output, o.to)
+	return nil
+}
+
+// head returns the value head to attach, or nil if the model has its own.
+func (o exportOptions) head(dir *checkpoints.Dir, c llama.Config) ([]float32, error) {
+	has := dir.Has(headName)
+	switch {
+	case has && o.valueHead != "":
+		return nil, fmt.Errorf("export: %s has a value head already (leave out --value-head)", o.model)
+	case !has && o.valueHead == "":
+		return nil, fmt.Errorf("export: %s has no value head (give one with --value-head, or train one)", o.model)
+	case has:
+		return nil, nil
+	}
+	return checkpoints.HeadFile(o.valueHead, c.Hidden)
+}
+
+func (o exportOptions) meta(dir *checkpoints.Dir, c llama.Config, tok *tokenizer.Tokenizer) (checkpoints.Meta, error) {
+	if dir.Meta != nil {
+		return *dir.Meta, nil
+	}
+	f, err := infer.FormatOf(dir, c, tok)
+	if err != nil {
+		return checkpoints.Meta{}, err
+	}
+	if o.valueHead != "" {
+		f.ScorePosition = "last_token" // there is no habit of other programs to keep to
+	}
+	b, err := json.Marshal(f)
+	return checkpoints.Meta{Version: version, Format: b, Base: o.model}, err
+}
+
+// tensors reads the model's tensors as they are wanted.
+func (o exportOptions) tensors(dir *checkpoints.Dir, c llama.Config, head []float32, dtype string, size int) ([]checkpoints.Tensor, error) {
+	var want []checkpoints.Want
+	var out []checkpoints.Tensor
+	for _, p := range llama.Table(c) {
+		want = append(want, checkpoints.Want{Name: p.Name, Shape: p.Shape, Optional: p.Name == headName && head != nil})
+		t := checkpoints.Tensor{Name: p.Name, DType: dtype, Shape: p.Shape}
+		if p.Name == headName && head != nil {
+			t.DType, t.Read = "F32", bytesReader(floatBytes(head))
+		} else {
+			t.Read = wholeReader(dir, p, dtype, size)
+		}
+		out = append(out, t)
+	}
+	return out, dir.Check(want)
+}
+
+// storedDType is the type to write, and its bytes: BF16 if all of the model is, else
+// F32, which loses nothing.
+func storedDType(path string) (string, int, error) {
+	s, err := checkpoints.Inspect(path)
+	if err != nil {
+		return "", 0, err
+	}
+	if len(s.DTypes) == 1 && s.DTypes["BF16"] > 0 {
+		return "BF16", 2, nil
+	}
+	return "F32", 4, nil
+}
+
+// wholeReader reads a tensor at its first use and lets go of it after its last byte.
+func wholeReader(dir *checkpoints.Dir, p llama.Param, dtype string, size int) func([]byte, int64) error {
+	var b []byte
+	return func(dst []byte, off int64) error {
+		if b == nil {
+			b = make([]byte, elements(p.Shape)*size)
+			if err := dir.Read(p.Name, dtype, b); err != nil {
+				return err
+			}
+		}
+		if off < 0 || off+int64(len(dst)) > int64(len(b)) {
+			return errors.New("read beyond the end of " + p.Name)
+		}
+		copy(dst, b[off:])
+		if off+int64(len(dst)) == int64(len(b)) {
+			b = nil
+		}
+		return nil
+	}
+}
+
+// bytesReader reads a tensor that is in memory.
+func bytesReader(b []byte) func([]byte, int64) error {
+	return func(dst []byte, off int64) error {
+		if off < 0 || off+int64(len(dst)) > int64(len(b)) {
+			return errors.New("read beyond the end of a tensor")
+		}
+		copy(dst, b[off:])
+		return nil
+	}
+}

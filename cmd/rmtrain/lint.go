@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"rmtrain/data/nectar"
+	"rmtrain/data/tokenizer"
+)
+
+func dataCommand() *cobra.Command {
+	var asJSON bool
+	var model string
+	var maxLength int
+	c := &cobra.Command{
+		Use:   "data FILE|DIR...",
+		Short: "Look for mistakes in ranked answers before training",
+		Long: `Read ranked answers (Parquet, JSON lines; folders of them), and print what is in them and every
+finding by row: missing ranks, ties, empty or double answers, leaking turns, and more. With
+--model, tokens are counted as training would: what truncation cuts, what shared prompts save.
+Ends with status 0 if something usable remains.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			enc, err := lintEncoder(model, maxLength)
+			if err != nil {
+				return err
+			}
+			report, err := nectar.Lint(c.Context(), args, enc)
+			if err != nil {
+				return err
+			}
+			if report.Groups == 0 {
+				return fmt.Errorf("data: no usable group of ranked answers in %q", args)
+			}
+			if asJSON {
+				return writeJSON(c.OutOrStdout(), report)
+			}
+			return report.WriteTable(c.OutOrStdout())
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.StringVar(&model, "model", "", "`folder` whose tokenizer counts tokens")
+	f.IntVar(&maxLength, "max-length", 2048, "with --model: tokens that a conversation keeps")
+	return c
+}
+
+// lintEncoder returns the encoder of a model's folder, or nil for no folder.
+func lintEncoder(model string, maxLength int) (*tokenizer.Encoder, error) {
+	if model == "" {
+		return nil, nil
+	}
+	t, err := tokenizer.Open(model)
+	if err != nil {
+		return nil, err
+	}
+	return tokenizer.NewEncoder(t, tokenizer.Format{Template: t.ChatTemplate(), MaxLength: maxLength, TruncationSide: "left", ScorePosition: "last_token", PadID: -1})
+}

@@ -1,0 +1,74 @@
+// Command rmtrain turns a Llama-architecture chat model into a reward model, by
+// the K-wise Plackett-Luce likelihood of ranked answers, and scores with it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"rmtrain/data/nectar"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+func main() {
+	if nectar.ChildMain() { // this process only decodes Parquet for its parent
+		return
+	}
+	ctx, stop := untilSignal()
+	err := command().ExecuteContext(ctx)
+	stop()
+	os.Exit(exitStatus(ctx, err))
+}
+
+// errSomeBad ends a command whose output already says what was wrong.
+var errSomeBad = errors.New("some input could not be used")
+
+// A signalError is why a context ended.
+type signalError struct{ syscall.Signal }
+
+func (s signalError) Error() string { return "stopped by signal: " + s.String() }
+
+// untilSignal returns a context that the first SIGINT or SIGTERM cancels; the
+// command then finishes what it must not leave half done. A second signal ends the
+// process at once.
+func untilSignal() (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	c := make(chan os.Signal, 2)
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		for n := 1; ; n++ {
+			s, ok := (<-c).(syscall.Signal)
+			if !ok {
+				return
+			}
+			if n > 1 {
+				os.Exit(128 + int(s))
+			}
+			fmt.Fprintf(os.Stderr, "\n%v: finishing this step (again to stop at once)\n", s)
+			cancel(signalError{s})
+		}
+	}()
+	return ctx, func() { signal.Stop(c) }
+}
+
+// exitStatus prints err, unless it was said already, and returns the status of the
+// process: 0, 1, or 128 plus the signal that ended it.
+func exitStatus(ctx context.Context, err error) int {
+	if err == nil {
+		return 0
+	}
+	if !errors.Is(err, errSomeBad) {
+		fmt.Fprintln(os.Stderr, "rmtrain:", err)
+	}
+	var s signalError
+	if errors.As(context.Cause(ctx), &s) {
+		return 128 + int(s.Signal)
+	}
+	return 1
+}
