@@ -9,7 +9,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 pub const NAME: &str = "chat_template";
 
 /// How many instructions a rendering may take before it counts as an endless loop.
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 10_000_000;
 
 /// Compiles `source` in an environment of its own.
 pub fn compile(source: &str, now: i64) -> Result<Environment<'static>, Error> {

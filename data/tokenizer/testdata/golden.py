@@ -204,7 +204,7 @@ def conversations(folder, template, specials):
 
 def real(folder):
     """Digests over the prompts and answers of real ranked answers."""
-    rows = [json.loads(line) for line in open(os.path.join(folder, "preference", "alpacaeval_nectar_test.jsonl"), encoding="utf-8")]
+    rows = [json.loads(line) for line in open(os.path.join(folder, "preference", "alpacaeval_nectar_test.jsonl"), encoding="utf-8")][:40]
     texts = [t for r in rows for t in [r["prompt"]] + [r["prompt"] + a["answer"] for a in r["answers"]]]
     out = {}
     for name in ("llama2", "mistral-v0.2", "smollm2-chatml", "minimind-chatml", "gpt2"):
