@@ -12,6 +12,7 @@ import (
 // An example is a parsed row and, if there is an encoder, its group.
 type example struct {
 	ranking   *Ranking
+	ranks     []float64 // of all answers, also those that Options.MaxAnswers leaves out
 	group     data.Group
 	truncated int // answers that truncation touched
 }
@@ -25,8 +26,11 @@ func (o Options) encode(r row) (*example, error) {
 	if err != nil {
 		return nil, err
 	}
-	ranking.keep(o.MaxAnswers)
 	ex := &example{ranking: ranking}
+	for _, c := range ranking.Completions {
+		ex.ranks = append(ex.ranks, c.Rank)
+	}
+	ranking.keep(o.MaxAnswers)
 	if o.Encoder == nil {
 		return ex, nil
 	}

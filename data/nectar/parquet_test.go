@@ -112,7 +112,7 @@ func TestDamagedPagesAreErrorsThatNameTheRowGroup(t *testing.T) {
 func TestNoDamageEndsTheProcess(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	failed := 0
-	const files = 60
+	const files = 200
 	for n := range files {
 		whole, err := os.ReadFile(filepath.Join("testdata", []string{"snappy_v1", "zstd_v2", "lz4_v1", "large"}[n%4]+".parquet"))
 		if err != nil {

@@ -115,7 +115,9 @@ func (r *Report) row(j *job) {
 	}
 	r.Groups++
 	file.Groups++
-	r.ranks(j.row, j.ex.ranking)
+	r.Answers += len(j.ex.ranking.Completions)
+	r.AnswersPerGroup[len(j.ex.ranking.Completions)]++
+	r.ranks(j.row, j.ex.ranks)
 	r.texts(j.row, j.ex.ranking)
 	r.pairs(j.ex)
 	if len(j.ex.group.Answers) > 0 {
@@ -125,14 +127,7 @@ func (r *Report) row(j *job) {
 
 // ranks checks that the ranks of a row are 1 to K, where ties may leave out the
 // places that they take up (1, 1, 3) or not (1, 1, 2).
-func (r *Report) ranks(at row, ranking *Ranking) {
-	var ranks []float64
-	for _, c := range ranking.Completions {
-		ranks = append(ranks, c.Rank)
-	}
-	k := len(ranks)
-	r.Answers += k
-	r.AnswersPerGroup[k]++
+func (r *Report) ranks(at row, ranks []float64) {
 	sorted := slices.Sorted(slices.Values(ranks))
 	tied, odd, dense := 0, false, 0.0
 	for i, rank := range sorted {
@@ -144,7 +139,7 @@ func (r *Report) ranks(at row, ranking *Ranking) {
 		odd = odd || rank != dense && rank != float64(i+1)
 	}
 	if odd {
-		r.find(at, OddRanks, "ranks %s of %d answers", list(ranks), k)
+		r.find(at, OddRanks, "ranks %s of %d answers", list(ranks), len(ranks))
 	}
 	if tied > 0 {
 		r.TiedGroups++
