@@ -3,14 +3,16 @@
     pip install transformers==4.57.6 tokenizers==0.22.2 jinja2==3.1.6
     python golden.py [FOLDER OF REAL DATA]
 
-Each tokenizer is trained here on the few sentences below, one per family: byte-level
+Each tokenizer is made here from the few sentences below, one per family: byte-level
 BPE (GPT-2, Qwen2, Llama 3), byte-fallback BPE with a prepended blank (Llama 2, Mistral),
 ChatML with its template in a file (Yi, SmolLM2), and Unigram with BOS and EOS. With a
 folder of real data, digests over real texts are written too (real.json).
 """
 
+import collections
 import hashlib
 import json
+import math
 import os
 import struct
 import sys
@@ -116,12 +118,16 @@ def chatml():
 
 
 def unigram():
-    t = Tokenizer(models.Unigram())
+    # Not trained: the trainer's result differs from run to run.
+    words = " ".join(SENTENCES[:5]).split()
+    pieces = collections.Counter("▁" + w for w in words) + collections.Counter(w[i:i + 2] for w in words for i in range(len(w) - 1)) + collections.Counter("▁".join(words))
+    total = sum(pieces.values())
+    vocab = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0)] + [(p, round(math.log(n / total), 4)) for p, n in sorted(pieces.items(), key=lambda x: (-x[1], x[0]))]
+    t = Tokenizer(models.Unigram(vocab, unk_id=0))
     t.normalizer = normalizers.NFKC()
     t.pre_tokenizer = pre_tokenizers.Metaspace()
     t.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=150, special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>", show_progress=False)
-    t.train_from_iterator(SENTENCES[:5], trainer)
+    t.add_special_tokens(["<unk>", "<s>", "</s>"])
     t.post_processor = processors.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
     return json.loads(t.to_str())
 
