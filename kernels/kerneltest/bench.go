@@ -11,7 +11,7 @@ import (
 func Bench(b *testing.B, backend kernels.Backend, dt kernels.DType) {
 	for _, c := range cases {
 		b.Run(c.name, func(b *testing.B) {
-			gs, err := c.allocate(backend, dt, c.inputs(dt, nil))
+			gs, err := c.allocate(backend, dt, c.problem(dt).values)
 			defer free(backend, gs)
 			if err != nil {
 				b.Fatal(err)

@@ -45,14 +45,14 @@ var attentionSettings = []attentionSetting{
 	{"ratio 4", kernels.Heads{Q: 4, KV: 1, Dim: 64}, []group{{33, []int{7, 1, 64}}, {5, []int{3}}}, 1},
 	{"ratio 7", kernels.Heads{Q: 7, KV: 1, Dim: 80}, []group{{20, []int{9, 11}}}, 1},
 	{"dim 128", kernels.Heads{Q: 4, KV: 2, Dim: 128}, []group{{64, []int{17, 5}}, {0, []int{1}}}, 1},
-	{"long prompt", kernels.Heads{Q: 2, KV: 1, Dim: 64}, []group{{310, []int{5, 70}}}, 1},
+	{"long prompt", kernels.Heads{Q: 2, KV: 1, Dim: 64}, []group{{310, []int{5, 20}}}, 1},
 	{"long sequence", kernels.Heads{Q: 3, KV: 3, Dim: 16}, []group{{0, []int{300}}}, 1},
 	{"large scores", kernels.Heads{Q: 6, KV: 3, Dim: 64}, []group{{40, []int{23, 9}}}, 4},
 	{"window 1", kernels.Heads{Q: 4, KV: 2, Dim: 6, Window: 1}, []group{{3, []int{2, 4}}}, 1},
 	{"window within answers", kernels.Heads{Q: 4, KV: 2, Dim: 16, Window: 5}, []group{{7, []int{3, 9, 13}}, {0, []int{12}}}, 1},
 	{"window into prompt", kernels.Heads{Q: 4, KV: 1, Dim: 64, Window: 17}, []group{{33, []int{7, 1, 40}}}, 1},
 	{"window over all", kernels.Heads{Q: 2, KV: 2, Dim: 16, Window: 1000}, []group{{15, []int{16, 17}}}, 1},
-	{"long window", kernels.Heads{Q: 2, KV: 1, Dim: 64, Window: 100}, []group{{310, []int{5, 130}}}, 1},
+	{"long window", kernels.Heads{Q: 2, KV: 1, Dim: 16, Window: 100}, []group{{310, []int{5, 130}}}, 1},
 }
 
 func attentionCases() (cs []testCase) {

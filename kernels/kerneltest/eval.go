@@ -3,10 +3,34 @@ package kerneltest
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 
 	"rmtrain/kernels"
 	"rmtrain/kernels/reference"
 )
+
+// A problem is a case under one compute type: what the operands start with, and
+// what the reference leaves in them. Neither may be changed.
+type problem struct{ values, want [][]float64 }
+
+type problemKey struct {
+	name string
+	dt   kernels.DType
+}
+
+// problems remembers, since one test often checks several variants of a backend.
+var problems sync.Map // of problemKey to problem
+
+func (c testCase) problem(dt kernels.DType) problem {
+	key := problemKey{c.name, dt}
+	if p, ok := problems.Load(key); ok {
+		return p.(problem)
+	}
+	values := c.inputs(dt, nil)
+	p := problem{values, c.expected(values)}
+	problems.Store(key, p)
+	return p
+}
 
 // inputs returns the elements that the operands of c start with, rounded to their
 // types under compute type dt. If poison is not nil, it changes them first.
@@ -139,24 +163,23 @@ func tensors(gs []guarded) []kernels.Tensor {
 func valueChecks() (cs []check) {
 	for _, c := range cases {
 		cs = append(cs, check{"values/" + c.name, func(b kernels.Backend, dt kernels.DType) []error {
-			return c.compare(b, dt, c.inputs(dt, nil), finite)
+			return c.compare(b, dt, c.problem(dt), finite)
 		}})
 	}
 	return cs
 }
 
-func (c testCase) compare(b kernels.Backend, dt kernels.DType, values [][]float64, agree agreement) []error {
-	got, errs := c.evaluate(b, dt, values)
+func (c testCase) compare(b kernels.Backend, dt kernels.DType, p problem, agree agreement) []error {
+	got, errs := c.evaluate(b, dt, p.values)
 	if got == nil {
 		return errs
 	}
-	want := c.expected(values)
 	for _, i := range c.out {
 		d := c.in[i].kind.dtype(dt)
 		result := decode(d, got[i])
-		err := differ(result, want[i], Tol[d][c.class], agree)
+		err := differ(result, p.want[i], Tol[d][c.class], agree)
 		if err == nil && d == kernels.BF16 {
-			err = biased(c.class, result, want[i])
+			err = biased(c.class, result, p.want[i])
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: operand %d: %w", c.name, i, err))

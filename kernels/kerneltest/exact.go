@@ -19,7 +19,7 @@ func exactChecks() (cs []check) {
 
 // repeats runs c twice.
 func (c testCase) repeats(b kernels.Backend, dt kernels.DType) []error {
-	values := c.inputs(dt, nil)
+	values := c.problem(dt).values
 	first, errs := c.evaluate(b, dt, values)
 	second, more := c.evaluate(b, dt, values)
 	if errs = append(errs, more...); len(errs) > 0 {
@@ -36,7 +36,7 @@ func (c testCase) repeats(b kernels.Backend, dt kernels.DType) []error {
 // rowsAlone runs c on some of its rows and wants the bits that it has for them
 // among all rows.
 func (c testCase) rowsAlone(b kernels.Backend, dt kernels.DType) []error {
-	values := c.inputs(dt, nil)
+	values := c.problem(dt).values
 	all, errs := c.evaluate(b, dt, values)
 	if len(errs) > 0 {
 		return errs
@@ -79,7 +79,7 @@ func roundedMaster(b kernels.Backend, dt kernels.DType) []error {
 	}
 	var errs []error
 	for _, c := range adamwCases() {
-		after, more := c.evaluate(b, dt, c.inputs(dt, nil))
+		after, more := c.evaluate(b, dt, c.problem(dt).values)
 		if errs = append(errs, more...); after == nil {
 			return errs
 		}

@@ -26,7 +26,7 @@ func startsZeroed(b kernels.Backend, dt kernels.DType) (errs []error) {
 		mem := make([]byte, t.Bytes())
 		b.Download(mem, t)
 		if slices.ContainsFunc(mem, func(c byte) bool { return c != 0 }) {
-			errs = append(errs, fmt.Errorf("Alloc: memory is not zero"))
+			errs = append(errs, fmt.Errorf("memory from Alloc is not zero"))
 		}
 		b.Upload(t, slices.Repeat([]byte{0xa5}, len(mem)))
 		b.Free(t)
@@ -42,7 +42,7 @@ func usedByTag(b kernels.Backend, dt kernels.DType) (errs []error) {
 		const slack = 4096
 		for tag, want := range map[string]int{one: wantOne, two: wantTwo} {
 			if got := int(used[tag]); got < want || got > want+slack || want == 0 && got != 0 {
-				errs = append(errs, fmt.Errorf("Used: %d bytes of %q %s, want %d", got, tag, when, want))
+				errs = append(errs, fmt.Errorf("in use are %d bytes of %q %s, want %d", got, tag, when, want))
 			}
 		}
 	}
@@ -78,13 +78,13 @@ func slicesCross(b kernels.Backend, dt kernels.DType) (errs []error) {
 	row := t.Bytes() / t.Rows()
 	got := make([]byte, part.Bytes())
 	if b.Download(got, part); string(got) != string(want[3*row:5*row]) {
-		errs = append(errs, fmt.Errorf("Download of rows 3 and 4 of 9 gives other bytes"))
+		errs = append(errs, fmt.Errorf("a Download of rows 3 and 4 of 9 gives other bytes"))
 	}
 	clear(want[3*row : 5*row])
 	b.Upload(part, want[3*row:5*row])
 	got = make([]byte, t.Bytes())
 	if b.Download(got, t); string(got) != string(want) {
-		errs = append(errs, fmt.Errorf("Upload to rows 3 and 4 of 9 does not change exactly these"))
+		errs = append(errs, fmt.Errorf("an Upload to rows 3 and 4 of 9 does not change exactly these"))
 	}
 	return errs
 }

@@ -33,13 +33,14 @@ func nonfiniteChecks() (cs []check) {
 
 func (c testCase) comparePoisoned(b kernels.Backend, dt kernels.DType, operand, at int, bad float64) []error {
 	values := c.inputs(dt, func(v [][]float64) { v[operand][at] = bad })
+	p := problem{values, c.expected(values)}
 	switch {
 	case math.IsNaN(bad):
-		return c.compare(b, dt, values, sameNaN)
+		return c.compare(b, dt, p, sameNaN)
 	case c.class == AttendingBack:
-		return c.compare(b, dt, values, anyNotFinite)
+		return c.compare(b, dt, p, anyNotFinite)
 	}
-	return c.compare(b, dt, values, notFinite)
+	return c.compare(b, dt, p, notFinite)
 }
 
 // poisoned returns the elements of an operand that nonfinite/ changes.

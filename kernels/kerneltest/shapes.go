@@ -14,7 +14,7 @@ func shapeChecks() (cs []check) {
 			continue
 		}
 		cs = append(cs, check{"shapes/" + c.name, func(b kernels.Backend, dt kernels.DType) (errs []error) {
-			values := c.inputs(dt, nil)
+			values := c.problem(dt).values
 			for i, o := range c.in {
 				for dim := range o.shape {
 					if o.anyRows && dim == 0 {
