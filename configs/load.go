@@ -97,9 +97,11 @@ func (l *loader) unknown(key, text, source string) {
 		return
 	}
 	near, message := unknownKey(key)
-	l.failed[near] = true
-	for _, f := range fieldsOf(near) {
-		l.failed[f.key] = f.group != ""
+	if near != "" {
+		l.failed[near] = true
+		for _, f := range fieldsOf(near) {
+			l.failed[f.key] = true
+		}
 	}
 	l.add(Problem{Key: key, Value: text, Source: source, Message: message})
 }

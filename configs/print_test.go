@@ -124,3 +124,21 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func FuzzSet(f *testing.F) {
+	f.Add("train.output_dir", "a\u0085b\ufeff")
+	f.Add("data.eval", `["a,b", 'c', d]`)
+	f.Add("train.freeze", "3,embed")
+	f.Add("train.learning_rate", "-0")
+	f.Add("loss.m", "00000000000000000000000000000001e0")
+	path := write(f, required)
+	f.Fuzz(func(t *testing.T, key, text string) {
+		run, err := Load(LoadOptions{File: path, Sets: []string{key + "=" + text}})
+		if err != nil {
+			return
+		}
+		if again, _ := reload(t, run); !reflect.DeepEqual(again, run) {
+			t.Fatalf("got\n%+v\nwant\n%+v", again, run)
+		}
+	})
+}
