@@ -32,9 +32,6 @@ func (m *Model) setBatch(batch *data.Batch) error {
 	for _, s := range batch.Segments {
 		m.segs = append(m.segs, kernels.Segment(s))
 	}
-	for i := range m.held {
-		m.held[i] = -1
-	}
 	m.uploadInts(m.view.ids, batch.Tokens)
 	m.uploadInts(m.view.pos, batch.Positions)
 	m.uploadInts(m.view.scored, batch.Scored)

@@ -31,7 +31,7 @@ const (
 	tolSteps = 1e-5
 	// In float64 only PyTorch's cosines and sines are left of its float32, and those
 	// differ by a last bit here and there.
-	tolFloat64 = 1e-6
+	tolFloat64 = 5e-7
 	// Times PyTorch's own error in bfloat16 against float64.
 	tolBF16 = 2.0
 )

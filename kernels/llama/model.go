@@ -37,7 +37,7 @@ type Model struct {
 	batch *data.Batch // of the last Forward, nil if it failed
 	view  room        // room cut to batch
 	segs  []kernels.Segment
-	held  []int  // which layer's results each of room.acts has, -1 for none
+	held  []int  // which layer's results each of view.acts has since Forward
 	host  []byte // staging of uploads and downloads
 }
 
@@ -57,7 +57,8 @@ func New(b kernels.Backend, c Config, o Options) (*Model, error) {
 	return m, nil
 }
 
-// Plan returns the bytes by purpose that New would allocate, without allocating.
+// Plan returns the bytes by purpose that New would allocate, without allocating;
+// nil if New would refuse c or o.
 func Plan(c Config, o Options) map[string]int64 {
 	m, err := build(nil, c, o)
 	if err != nil {
