@@ -27,6 +27,9 @@ type document struct {
 }
 
 func parseDocument(b []byte) (*document, error) {
+	if !json.Valid(b) {
+		return nil, errors.New("not valid JSON")
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, errors.New("not a JSON object")

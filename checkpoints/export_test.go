@@ -225,7 +225,7 @@ func FuzzConfig(f *testing.F) {
 		}
 		var was, is map[string]json.RawMessage
 		if err := json.Unmarshal(config, &was); err != nil {
-			return // text after the object, which adaptConfig leaves out
+			t.Fatalf("accepted %q: %v", config, err)
 		}
 		if err := json.Unmarshal(adapted, &is); err != nil {
 			t.Fatalf("%s: %v", adapted, err)
@@ -252,7 +252,7 @@ func TestWriteRefusesMistakes(t *testing.T) {
 		{"file outside", func(e *Export) { e.Files[0].Name = "../x" }, "not the name of a file"},
 		{"file twice", func(e *Export) { e.Files[0].Name = "README.md" }, "taken"},
 		{"file of the model", func(e *Export) { e.Files[0].Name = configName }, "taken"},
-		{"config", func(e *Export) { e.Config = nil }, "not a JSON object"},
+		{"config", func(e *Export) { e.Config = nil }, "not valid JSON"},
 		{"failing source", func(e *Export) {
 			e.Tensors[5].Read = func([]byte, int64) error { return errors.New("device lost") }
 		}, "device lost"},

@@ -3,8 +3,10 @@ package checkpoints
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -26,6 +28,64 @@ func (d *Dir) Read(name, dtype string, dst []byte) error {
 	return nil
 }
 
+// Tensor returns the named tensor as something to write, converted to dtype, F32 or
+// BF16. Its elements are read when they are written.
+func (d *Dir) Tensor(name, dtype string) (Tensor, error) {
+	t, ok := d.tensors[name]
+	if !ok {
+		return Tensor{}, fmt.Errorf("checkpoints: read %s: no tensor %s", d.Path, name)
+	}
+	if _, err := converter(dtype, t.dtype); err != nil {
+		return Tensor{}, fmt.Errorf("checkpoints: read %s: %s in %s: %w", d.Path, name, t.file, err)
+	}
+	return Tensor{Name: name, DType: dtype, Shape: t.shape, Read: func(dst []byte, off int64) error {
+		if err := t.readAt(dtype, dst, off); err != nil {
+			return fmt.Errorf("checkpoints: read %s: %s in %s: %w", d.Path, name, t.file, err)
+		}
+		return nil
+	}}, nil
+}
+
+// readAt fills dst with the converted bytes that start at off. A view that is not
+// contiguous is gathered whole each time; such views are small or rare.
+func (t tensor) readAt(dtype string, dst []byte, off int64) error {
+	n, err := t.elements()
+	if err != nil {
+		return err
+	}
+	out := int64(sizeOf[dtype])
+	if off < 0 || off > int64(n)*out || int64(len(dst)) > int64(n)*out-off || off%out != 0 || int64(len(dst))%out != 0 {
+		return fmt.Errorf("bytes [%d, %d) are not elements of %v of %s", off, off+int64(len(dst)), t.shape, dtype)
+	}
+	if t.strides == nil {
+		return t.readFrom(dtype, dst, int(off/out))
+	}
+	whole := make([]byte, int64(n)*out)
+	if err := t.read(dtype, whole); err != nil {
+		return err
+	}
+	copy(dst, whole[off:])
+	return nil
+}
+
+// DType returns the element type that most of the model's elements have.
+func (d *Dir) DType() string {
+	count := map[string]int64{}
+	for _, t := range d.tensors {
+		n, err := t.elements()
+		if err == nil { // else Read of the tensor fails
+			count[t.dtype] += int64(n)
+		}
+	}
+	best := ""
+	for _, dtype := range slices.Sorted(maps.Keys(count)) {
+		if best == "" || count[dtype] > count[best] {
+			best = dtype
+		}
+	}
+	return best
+}
+
 // elements returns the product of the shape, if it fits an int.
 func (t tensor) elements() (int, error) {
 	n := 1
@@ -38,33 +98,45 @@ func (t tensor) elements() (int, error) {
 	return n, nil
 }
 
+// read converts the whole tensor.
 func (t tensor) read(dtype string, dst []byte) error {
-	convert, err := converter(dtype, t.dtype)
-	if err != nil {
-		return err
-	}
 	n, err := t.elements()
 	if err != nil {
 		return err
 	}
-	in, out := sizeOf[t.dtype], sizeOf[dtype]
-	if len(dst) != n*out {
+	if out := sizeOf[dtype]; len(dst) != n*out {
 		return fmt.Errorf("destination has %d bytes, and %v of %s has %d", len(dst), t.shape, dtype, n*out)
 	}
-	if t.strides != nil {
-		return t.readStrided(convert, in, out, dst)
+	if t.strides == nil {
+		return t.readFrom(dtype, dst, 0)
 	}
+	convert, err := converter(dtype, t.dtype)
+	if err != nil {
+		return err
+	}
+	return t.readStrided(convert, sizeOf[t.dtype], sizeOf[dtype], dst)
+}
+
+// readFrom converts the elements of a contiguous tensor from the given one on, until
+// dst is full. Several workers take a piece each.
+func (t tensor) readFrom(dtype string, dst []byte, first int) error {
+	convert, err := converter(dtype, t.dtype)
+	if err != nil {
+		return err
+	}
+	in, out := sizeOf[t.dtype], sizeOf[dtype]
+	n := len(dst) / out
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for lo := 0; lo < n; lo += pieceElements {
 		hi := min(lo+pieceElements, n)
 		g.Go(func() error {
-			to := dst[lo*out : hi*out]
+			to, off := dst[lo*out:hi*out], int64(first+lo)*int64(in)
 			if t.dtype == dtype {
-				return readFull(t.bytes, to, int64(lo)*int64(in))
+				return readFull(t.bytes, to, off)
 			}
 			from := make([]byte, (hi-lo)*in)
-			if err := readFull(t.bytes, from, int64(lo)*int64(in)); err != nil {
+			if err := readFull(t.bytes, from, off); err != nil {
 				return err
 			}
 			convert(to, from)

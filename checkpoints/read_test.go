@@ -94,6 +94,41 @@ func TestLargeTensorIsReadInPieces(t *testing.T) {
 	}
 }
 
+func TestTensorStreamsWhatReadReads(t *testing.T) {
+	transposed := openOne(t, "views.pt", formatTorch)["transposed"]
+	d := mustOpen(t, golden+"base")
+	d.tensors["model.transposed"] = transposed
+	for _, name := range []string{embedName, "model.transposed"} {
+		for _, dtype := range []string{"F32", "BF16"} {
+			source, err := d.Tensor(name, dtype)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := readAll(t, d, dtype)[name]
+			got := make([]byte, len(want))
+			for off := 0; off < len(got); off += 20 {
+				if err := source.Read(got[off:min(off+20, len(got))], int64(off)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s as %s differs", name, dtype)
+			}
+			wantError(t, source.Read(make([]byte, 4), int64(len(want))), "are not elements")
+			wantError(t, source.Read(make([]byte, 3), 0), "are not elements")
+		}
+	}
+	if _, err := d.Tensor("absent", "F32"); err == nil {
+		t.Error("a tensor that is not there")
+	}
+	if _, err := d.Tensor(embedName, "F16"); err == nil {
+		t.Error("a type that is not converted to")
+	}
+	if got := d.DType(); got != "BF16" {
+		t.Errorf("most elements are %s", got)
+	}
+}
+
 func TestReadRefusesWrongDestination(t *testing.T) {
 	dir := folder(t, `{}`)
 	save(t, filepath.Join(dir, safeName), map[string]saved{"model.norm.weight": ones(2), "model.ids": {"I64", []int{1}, make([]byte, 8)}})
