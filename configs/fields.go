@@ -15,7 +15,7 @@ import (
 //	min, max      the smallest and largest allowed number
 //	above, below  the same, itself not allowed
 //	kind          how a text is read: "path" (see ResolvePath), "template" and
-//	              "resume" (a word of also, or a path), "freeze" (see ParseFreeze)
+//	              "resume" (a word of also, or a path), "freeze" (see checkFreeze)
 //	also          the words that a template or resume may be instead of a path
 //	aka           what it is called elsewhere, for the message about an unknown key
 //	doc           what it means
@@ -161,7 +161,7 @@ func (f field) allowed() string {
 	case reflect.Slice:
 		switch f.kind {
 		case "freeze":
-			return "a list of embed, norm, and layers such as 3 or 0-41"
+			return "a list of " + freezable
 		case "path":
 			return "a list of paths"
 		}

@@ -183,18 +183,6 @@ func TestTemplateAndCheckpointMayBePaths(t *testing.T) {
 	}
 }
 
-func TestFreezeSelectsLayers(t *testing.T) {
-	f, err := ParseFreeze([]string{"embed", "3", "5-7"})
-	if err != nil || !f.Embed || f.Norm {
-		t.Errorf("%+v, %v", f, err)
-	}
-	for layer, want := range []bool{false, false, false, true, false, true, true, true, false} {
-		if f.Layer(layer) != want {
-			t.Errorf("layer %d: frozen is %v", layer, !want)
-		}
-	}
-}
-
 // problems is the mistakes that Load lists.
 func problems(t testing.TB, o LoadOptions) []string {
 	t.Helper()

@@ -199,14 +199,15 @@ func (f field) checkList(list []string) (any, error) {
 		if err := f.checkString(item); err != nil {
 			return nil, err
 		}
+		if f.kind != "freeze" {
+			continue
+		}
+		if err := checkFreeze(item); err != nil {
+			return nil, err
+		}
 	}
 	if f.required && len(list) == 0 {
 		return nil, fmt.Errorf("is empty, but required; allowed is %s", f.allowed())
-	}
-	if f.kind == "freeze" {
-		if _, err := ParseFreeze(list); err != nil {
-			return nil, err
-		}
 	}
 	return list, nil
 }
