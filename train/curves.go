@@ -55,19 +55,22 @@ func readHistory(dir string) (history, error) {
 	return h, lines.Err()
 }
 
-// drawCurves writes curves.svg and curves.png: loss and accuracy by step.
-func (t *trainer) drawCurves() error {
-	dir := t.cfg.OutputDir
+// drawCurves writes curves.svg and curves.png: loss and accuracy by step. Training
+// does not depend on them: if it fails, it says so.
+func (t *trainer) drawCurves() {
+	if err := writeCurves(t.cfg.OutputDir); err != nil {
+		t.say("curves are not drawn: %v", err)
+	}
+}
+
+func writeCurves(dir string) error {
 	h, err := readHistory(dir)
-	if err == nil && len(h.loss)+len(h.evalLoss) == 0 {
-		return nil
+	if err != nil || len(h.loss)+len(h.evalLoss) == 0 {
+		return err
 	}
-	var plots []*plot.Plot
-	if err == nil {
-		plots, err = h.plots()
-	}
+	plots, err := h.plots()
 	if err != nil {
-		return fmt.Errorf("train: curves: %w", err)
+		return err
 	}
 	for _, f := range []struct {
 		name   string
@@ -77,11 +80,11 @@ func (t *trainer) drawCurves() error {
 		{"curves.png", vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(curvesWidth, curvesHeight), vgimg.UseDPI(144))}},
 	} {
 		image, err := paint(plots, f.canvas)
-		if err != nil {
-			return fmt.Errorf("train: %s: %w", f.name, err)
+		if err == nil {
+			err = replace(filepath.Join(dir, f.name), image)
 		}
-		if err := writeFile(filepath.Join(dir, f.name), image); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
 	return nil
@@ -93,7 +96,7 @@ const (
 )
 
 var (
-	trainColor = color.RGBA{R: 31, G: 119, B: 180, A: 255}
+	trainColor = color.RGBA{R: 122, G: 170, B: 212, A: 255}
 	evalColor  = color.RGBA{R: 214, G: 85, B: 28, A: 255}
 	gridColor  = color.Gray{Y: 225}
 )
@@ -124,7 +127,7 @@ func curve(title string, train, eval plotter.XYs) (*plot.Plot, error) {
 		if err != nil {
 			return nil, err
 		}
-		line.Color, line.Width = trainColor, vg.Points(1.25)
+		line.Color, line.Width = trainColor, vg.Points(1)
 		p.Add(line)
 		p.Legend.Add("training", line)
 	}
@@ -133,12 +136,18 @@ func curve(title string, train, eval plotter.XYs) (*plot.Plot, error) {
 		if err != nil {
 			return nil, err
 		}
-		line.Color, line.Width = evalColor, vg.Points(1.5)
+		line.Color, line.Width = evalColor, vg.Points(1.25)
 		points.Color, points.Shape, points.Radius = evalColor, draw.CircleGlyph{}, vg.Points(2.5)
 		p.Add(line, points)
 		p.Legend.Add("evaluation", line, points)
 	}
 	p.Legend.Padding = vg.Points(2)
+	for _, style := range []*draw.TextStyle{
+		&p.Title.TextStyle, &p.Legend.TextStyle, &p.X.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label,
+	} {
+		style.Font.Variant = "Sans"
+		style.Font.Size *= 0.9
+	}
 	return p, nil
 }
 

@@ -25,7 +25,10 @@ func (t *trainer) evaluateIfDue(ctx context.Context) error {
 	if err := t.logEvaluation(e); err != nil {
 		return err
 	}
-	return t.drawCurves()
+	if !t.complete() { // else they are drawn at the end
+		t.drawCurves()
+	}
+	return nil
 }
 
 // evaluate returns loss and accuracy over all groups of the evaluation data.

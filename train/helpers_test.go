@@ -258,3 +258,17 @@ func metrics(t testing.TB, dir string) []string {
 	}
 	return out
 }
+
+// exported reads the final model in dir: the tensors of like, in type dt.
+func exported(t testing.TB, dir string, dt kernels.DType, like map[string][]byte) map[string][]byte {
+	t.Helper()
+	model, err := checkpoints.Open(dir)
+	check(t, err)
+	defer model.Close()
+	out := make(map[string][]byte)
+	for name, raw := range like {
+		out[name] = make([]byte, len(raw))
+		check(t, model.Read(name, dt.String(), out[name]))
+	}
+	return out
+}

@@ -79,6 +79,9 @@ func (t *trainer) resume(path string) error {
 		return err
 	}
 	defer s.Close()
+	if err := t.checkBest(p); err != nil {
+		return err
+	}
 	t.saved, t.clean = p.Step, true
 	return t.restore(s, p)
 }
@@ -124,7 +127,7 @@ func (t *trainer) checkBest(p progress) error {
 	}
 	path := statePath(t.cfg.OutputDir, p.Best.Step)
 	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("train: resume: the best model so far, of step %d, is wanted at the end: %w (copy its folder there, or set load_best_model_at_end to false)", p.Best.Step, err)
+		return fmt.Errorf("train: resume: the best model so far, of step %d, is wanted at the end: %w (copy its state there, or set load_best_model_at_end to false)", p.Best.Step, err)
 	}
 	return nil
 }

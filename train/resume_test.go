@@ -52,7 +52,7 @@ func TestResumeGivesTheSameBits(t *testing.T) {
 	for _, dt := range []kernels.DType{kernels.F32, kernels.BF16} {
 		w := newWorld(t, dt)
 		c := baseConfig(t.TempDir())
-		c.Train.EvalSteps, c.Train.SaveSteps, c.Train.LoggingSteps = 2, 3, 4
+		c.Train.EvalSteps, c.Train.SaveSteps, c.Train.LoggingSteps = 3, 4, 4
 		whole, want := w.run(c)
 		wantMoments, wantMetrics := moments(t, w.inputs(c), whole.Step), metrics(t, c.Train.OutputDir)
 		for stop := 1; stop <= whole.Step; stop++ {

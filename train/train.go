@@ -144,9 +144,7 @@ func (t *trainer) interrupted(ctx context.Context, err error) error {
 
 // finish chooses the weights, exports them and marks the run as finished.
 func (t *trainer) finish() (Summary, error) {
-	if err := t.drawCurves(); err != nil {
-		return t.summary(), err
-	}
+	t.drawCurves()
 	if err := t.loadBest(); err != nil {
 		return t.summary(), err
 	}
