@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"unsafe"
 
@@ -119,7 +120,7 @@ func (b *backend) wantPrefixes(segs []kernels.Segment) {
 }
 
 func arguments(h kernels.Heads) C.attention_args {
-	return C.attention_args{q_heads: C.int32_t(h.Q), kv_heads: C.int32_t(h.KV), dim: C.int32_t(h.Dim), window: C.int32_t(h.Window)}
+	return C.attention_args{q_heads: C.int32_t(h.Q), kv_heads: C.int32_t(h.KV), dim: C.int32_t(h.Dim), window: C.int32_t(min(h.Window, math.MaxInt32))}
 }
 
 func segment(s kernels.Segment) C.segment {

@@ -3,6 +3,7 @@ package cpu
 import (
 	"fmt"
 	"maps"
+	"math"
 	"sync"
 	"unsafe"
 
@@ -80,10 +81,15 @@ func (m *memory) Alloc(tag string, dt kernels.DType, shape ...int) (kernels.Tens
 	if len(shape) == 0 || len(shape) > len(t.Shape) {
 		panic(fmt.Sprintf("cpu: Alloc %s: %d dimensions, want 1 to 3", tag, len(shape)))
 	}
+	elements := 1
 	for i, n := range shape {
 		if n < 0 {
 			panic(fmt.Sprintf("cpu: Alloc %s: negative dimension in %v", tag, shape))
 		}
+		if n > 0 && elements > math.MaxInt/16/n {
+			return kernels.Tensor{}, fmt.Errorf("cpu: allocate %s %v: more than any memory", tag, shape)
+		}
+		elements *= n
 		t.Shape[i] = n
 	}
 	r, err := newRegion(t.Bytes())
