@@ -107,6 +107,9 @@ func (d *Dir) findModel() error {
 		last := filepath.Base(states[len(states)-1].Path)
 		return fmt.Errorf("no final model is here yet, but %d training states, the newest %s (resume training; it writes the model at its end)", len(states), last)
 	}
+	if exists(filepath.Join(d.Path, "adapter_config.json")) {
+		return errors.New("this is a LoRA adapter, not a model (merge it into its base model first)")
+	}
 	return errors.New("no config.json is here (a Hugging Face model folder has config.json and model.safetensors)")
 }
 

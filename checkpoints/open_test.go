@@ -79,6 +79,8 @@ func TestFoldersThatHoldNoModelAreExplained(t *testing.T) {
 	put(t, filepath.Join(noIndex, "model-00001-of-00002.safetensors"), nil)
 	interrupted := copyFolder(t, golden+"base")
 	put(t, filepath.Join(interrupted, incompleteName), nil)
+	adapter := t.TempDir()
+	put(t, filepath.Join(adapter, "adapter_config.json"), nil)
 	file := filepath.Join(t.TempDir(), "file")
 	put(t, file, nil)
 	tests := []struct {
@@ -92,11 +94,24 @@ func TestFoldersThatHoldNoModelAreExplained(t *testing.T) {
 		{loose, []string{"several files", "a.pt, b.bin"}},
 		{noIndex, []string{"1 shards", safeIndexName}},
 		{interrupted, []string{"interrupted"}},
+		{adapter, []string{"LoRA adapter"}},
 		{file, []string{"is a file, not a folder"}},
 	}
 	for _, c := range tests {
 		_, err := Open(c.path)
 		wantError(t, err, append(c.want, c.path)...)
+	}
+}
+
+func TestOnlyTorchFileOfAFolderIsTheModel(t *testing.T) {
+	dir := copyFolder(t, golden+"starling-7b")
+	if err := os.Rename(filepath.Join(dir, torchName), filepath.Join(dir, "reward.pt")); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "training_args.bin"), nil)
+	put(t, filepath.Join(dir, "optimizer.pt"), nil)
+	if err := mustOpen(t, dir).Check(goldenWant()); err != nil {
+		t.Error(err)
 	}
 }
 
