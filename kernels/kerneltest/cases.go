@@ -117,7 +117,7 @@ func rmsNorm(name string, n, c int, scale, eps float64, small bool) testCase {
 }
 
 func rmsNormBack(name string, n, c int, small bool) testCase {
-	return testCase{name: name, class: Product, small: small,
+	return testCase{name: name, class: Elementwise, small: small,
 		in:  []operand{act(n, c), stat(c), act(n, c), act(n, c), act(c), stat(n)},
 		out: []int{0, 1}, rows: []int{0, 2, 3, 5},
 		prepare: func(ref kernels.Backend, t []kernels.Tensor) {

@@ -9,8 +9,10 @@ import (
 // reference's.
 type agreement func(got, want float64) bool
 
+// finite accepts none.
 func finite(got, want float64) bool { return false }
 
+// sameNaN accepts NaN for NaN, and the same infinity.
 func sameNaN(got, want float64) bool { return got == want || math.IsNaN(got) && math.IsNaN(want) }
 
 // notFinite accepts either infinity or NaN for NaN, since Inf-Inf and Inf*0 depend
@@ -55,7 +57,8 @@ func differ(got, want []float64, tol float64, agree agreement) error {
 // rounding to nearest does not, cutting bits off does, by 1.4e-3 on average. With
 // a thousand results rounding's mean error is about 5e-5.
 //
-// The rounding of attention's weights leans by itself, so it is left out.
+// In attention the rounding of one weight moves many results together, so that
+// their mean error tells nothing.
 func biased(class Class, got, want []float64) error {
 	const enough, allowed = 1000, 3e-4
 	if class == Attending || class == AttendingBack || class == LargeScores || len(want) < enough {
