@@ -1,6 +1,7 @@
 package nectar
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"errors"
@@ -100,4 +101,27 @@ func TestWhatEmitReturnsEndsReading(t *testing.T) {
 	if err != stop || n != 1 {
 		t.Errorf("error %v after %d lines", err, n)
 	}
+}
+
+func FuzzReadJSON(f *testing.F) {
+	f.Add([]byte("\xef\xbb\xbf{}\n\n{\"a\": 1}"))
+	f.Add([]byte(" [1, {}, [\"]\"]]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		in := bufio.NewReaderSize(bytes.NewReader(text), 16)
+		read := readLines
+		if beginsList(in) {
+			read = readList
+		}
+		last := 0
+		err := read(in, func(number int, line []byte, bad error) error {
+			if number <= last || len(line) == 0 || bad != nil {
+				t.Errorf("line %d after %d: %q, %v", number, last, line, bad)
+			}
+			last = number
+			return nil
+		})
+		if failed := (*readError)(nil); err != nil && !errors.As(err, &failed) {
+			t.Errorf("error %v", err)
+		}
+	})
 }

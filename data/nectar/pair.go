@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"rmtrain/data/tokenizer"
 )
 
 // parsePair reads chosen and rejected, by the conventions of TRL's preference data:
@@ -17,11 +19,19 @@ import (
 //   - lists of messages after a prompt go on from it, or, if they begin with a
 //     message that is not the assistant's, repeat it.
 func (r *Ranking) parsePair(f fields) error {
+	var given *prompt
+	if present(f.Prompt) {
+		p, err := parsePrompt(f.Prompt)
+		if err != nil {
+			return err
+		}
+		given = &p
+	}
 	for i, side := range []struct {
 		name string
 		raw  json.RawMessage
 	}{{"chosen", f.Chosen}, {"rejected", f.Rejected}} {
-		c, p, err := parseSide(side.name, side.raw, f.Prompt)
+		c, p, err := parseSide(side.name, side.raw, given)
 		if err != nil {
 			return err
 		}
@@ -42,18 +52,18 @@ func (r *Ranking) parsePair(f fields) error {
 	return err
 }
 
-// parseSide reads chosen or rejected, and what in it comes before the answer.
-func parseSide(name string, raw, rawPrompt json.RawMessage) (Completion, prompt, error) {
+// parseSide reads chosen or rejected, and what comes before the answer: given, if
+// the row has a prompt, or a part of the side itself.
+func parseSide(name string, raw json.RawMessage, given *prompt) (Completion, prompt, error) {
 	if kind(raw) == "a list" {
-		return parseConversation(name, raw, rawPrompt)
+		return parseConversation(name, raw, given)
 	}
 	var s string
 	if err := decode(name, raw, '"', &s); err != nil {
 		return Completion{}, prompt{}, err
 	}
-	if present(rawPrompt) {
-		p, err := parsePrompt(rawPrompt)
-		return p.complete(s, 0), p, err
+	if given != nil {
+		return given.complete(s, 0), *given, nil
 	}
 	if !strings.HasPrefix(strings.TrimLeft(s, " \n"), "Human:") {
 		return Completion{Form: Text, Answer: s}, prompt{}, nil
@@ -77,25 +87,14 @@ func divideTranscript(s string) (before, answer string, err error) {
 	return s[:i] + " ", strings.TrimPrefix(s[i:], " "), nil
 }
 
-func parseConversation(name string, raw, rawPrompt json.RawMessage) (Completion, prompt, error) {
+// parseConversation reads a side that is a list of messages.
+func parseConversation(name string, raw json.RawMessage, given *prompt) (Completion, prompt, error) {
 	ms, err := parseMessages(name, raw)
+	if err == nil && given != nil {
+		ms, err = given.join(name, ms)
+	}
 	if err != nil {
 		return Completion{}, prompt{}, err
-	}
-	if present(rawPrompt) {
-		p, err := parsePrompt(rawPrompt)
-		if err != nil {
-			return Completion{}, prompt{}, err
-		}
-		if len(p.messages) == 0 {
-			return Completion{}, prompt{}, fmt.Errorf("prompt is no transcript that %s, a list of messages, can follow", name)
-		}
-		repeats := len(ms) > len(p.messages) && slices.Equal(ms[:len(p.messages)], p.messages)
-		if !repeats && ms[0].Role == "assistant" {
-			ms = append(slices.Clone(p.messages), ms...)
-		} else if !repeats && kind(rawPrompt) == "a list" {
-			return Completion{}, prompt{}, fmt.Errorf("%s neither begins with the prompt nor with an answer to it", name)
-		}
 	}
 	last := ms[len(ms)-1]
 	if last.Role != "assistant" {
@@ -106,4 +105,21 @@ func parseConversation(name string, raw, rawPrompt json.RawMessage) (Completion,
 	}
 	before := prompt{messages: ms[:len(ms)-1]}
 	return Completion{Form: Messages, Messages: ms, Answer: last.Content}, before, nil
+}
+
+// join returns the conversation of a prompt and the messages beside it. Those that
+// begin with the assistant's follow it. Otherwise they must repeat it; a string is
+// not compared, because others write the same prompt with other white space.
+func (p prompt) join(name string, ms []tokenizer.Message) ([]tokenizer.Message, error) {
+	if ms[0].Role == "assistant" {
+		if len(p.messages) == 0 {
+			return nil, fmt.Errorf("prompt is no transcript that %s, a list of messages, can follow", name)
+		}
+		return append(slices.Clone(p.messages), ms...), nil
+	}
+	n := len(p.messages)
+	if p.text == "" && (len(ms) <= n || !slices.Equal(ms[:n], p.messages)) {
+		return nil, fmt.Errorf("%s neither begins with the prompt nor with an answer to it", name)
+	}
+	return ms, nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 )
 
 // Parquet is decoded in a child process of this same program. A damaged page makes
@@ -86,7 +87,7 @@ func readParquet(ctx context.Context, path string, emit func(int, []byte, error,
 		where = fmt.Sprintf("%s: row group %d of %d", path, p.group+1, p.groups)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("the file is damaged: %s", lastWords(child, died))
+		err = lastWords(child.Stderr.(*head).String(), died)
 	}
 	return fmt.Errorf("nectar: read %s: %w", where, err)
 }
@@ -101,6 +102,8 @@ func startChild(ctx context.Context, path string) (*exec.Cmd, io.Reader, error) 
 	child := exec.CommandContext(ctx, program)
 	child.Env = append(os.Environ(), childEnv+"="+path)
 	child.Stderr = &head{limit: 4 << 10}
+	// An interrupt from the keyboard is for the parent, which then ends its child.
+	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := child.StdoutPipe()
 	if err != nil {
 		return nil, nil, err
@@ -166,18 +169,21 @@ func readFrame(in *bufio.Reader) (kind byte, body []byte, err error) {
 	return h[0], body, err
 }
 
-// lastWords says why a child died: the first line of its panic, or its exit status.
-func lastWords(child *exec.Cmd, died error) string {
-	text := child.Stderr.(*head).String()
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") {
-			return strings.TrimSpace(line)
+// lastWords says why a child died without saying so itself: what it panicked about
+// on standard error, or its exit status.
+func lastWords(stderr string, died error) error {
+	for line := range strings.Lines(stderr) {
+		if cause, ok := strings.CutPrefix(line, "panic: "); ok {
+			return fmt.Errorf("the file is damaged: %s", strings.TrimSpace(cause))
+		}
+		if strings.HasPrefix(line, "fatal error: ") {
+			return fmt.Errorf("the decoder failed: %s", strings.TrimSpace(line))
 		}
 	}
 	if died != nil {
-		return "the decoder ended with " + died.Error()
+		return fmt.Errorf("the decoder ended: %w", died)
 	}
-	return "the decoder ended early"
+	return errors.New("the decoder ended early")
 }
 
 // A head keeps the beginning of what is written to it.

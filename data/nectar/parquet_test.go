@@ -1,6 +1,8 @@
 package nectar
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -192,4 +194,44 @@ func TestWrittenParquetIsReadBack(t *testing.T) {
 	if left, _ := filepath.Glob(path + ".tmp*"); left != nil {
 		t.Errorf("left behind: %v", left)
 	}
+}
+
+func TestADecoderThatDiesIsExplained(t *testing.T) {
+	for stderr, want := range map[string]string{
+		"panic: snappy: corrupt input\n\ngoroutine 1": "the file is damaged: snappy: corrupt input",
+		"fatal error: runtime: out of memory\n":       "the decoder failed: fatal error: runtime: out of memory",
+		"":                                            "the decoder ended: signal: killed",
+	} {
+		if got := lastWords(stderr, errors.New("signal: killed")); got.Error() != want {
+			t.Errorf("%q instead of %q", got, want)
+		}
+	}
+	if got := lastWords("", nil); got.Error() != "the decoder ended early" {
+		t.Errorf("%q", got)
+	}
+}
+
+func FuzzFollowChild(f *testing.F) {
+	var b bytes.Buffer
+	out := &frameWriter{w: bufio.NewWriter(&b)}
+	out.write(frameFile, make([]byte, 16))
+	out.write(frameGroup, make([]byte, 8))
+	out.write(frameRow, []byte("{}"))
+	out.write(frameEnd, nil)
+	if err := out.flush(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Add([]byte("PASS\n"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		p := &parent{in: bufio.NewReader(bytes.NewReader(stream)), emit: func(_ int, _ []byte, bad error, fraction float64) error {
+			if fraction < 0 || fraction > 1 {
+				t.Errorf("progress %v", fraction)
+			}
+			return bad
+		}}
+		if err := p.run(); err == nil && !bytes.Contains(stream, []byte{frameEnd}) {
+			t.Error("a stream without an end is whole")
+		}
+	})
 }

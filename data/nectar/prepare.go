@@ -87,7 +87,7 @@ func cached(ctx context.Context, o Options, inputs []input) (*data.Dataset, *Rep
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := r.save(report); err != nil {
+	if err := r.Save(report); err != nil {
 		return nil, nil, err
 	}
 	ds, err := data.OpenDataset(groups)

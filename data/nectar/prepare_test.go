@@ -110,6 +110,27 @@ func TestMarginsAndMaxAnswersReachTheGroups(t *testing.T) {
 	}
 }
 
+func TestATranscriptIsTheSameTokensInEveryForm(t *testing.T) {
+	a, b := `\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Why?\n\nAssistant: so`, `\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Why?\n\nAssistant: no`
+	before := `[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Why?"}`
+	path := write(t, "a.jsonl", strings.Join([]string{
+		`{"texts": ["` + a + `", "` + b + `"], "ranks": [1, 2]}`,
+		`{"chosen": "` + a + `", "rejected": "` + b + `"}`,
+		`{"prompt": "` + strings.TrimSuffix(a, "so") + `", "answers": [{"answer": "so", "rank": 1}, {"answer": "no", "rank": 2}]}`,
+		`{"prompt": ` + before + `], "chosen": "so", "rejected": [{"role": "assistant", "content": "no"}]}`,
+		`{"chosen": ` + before + `, {"role": "assistant", "content": "so"}], "rejected": ` + before + `, {"role": "assistant", "content": "no"}]}`,
+	}, "\n"))
+	groups, _ := prepare(t, Options{Paths: []string{path}, Encoder: testEncoder(t)})
+	for i, g := range groups {
+		if !reflect.DeepEqual(g.Answers, groups[0].Answers) {
+			t.Errorf("row %d has other tokens", i+1)
+		}
+		if i > 1 && g.Prompt != groups[1].Prompt {
+			t.Errorf("row %d has another prompt", i+1)
+		}
+	}
+}
+
 func TestProgressEndsAtTheTotal(t *testing.T) {
 	paths := []string{filepath.Join("testdata", "zstd_v1.parquet"), filepath.Join("testdata", "rows.jsonl")}
 	total := int64(0)

@@ -301,8 +301,8 @@ func (r *Report) names() string {
 	return strings.Join(names, ", ")
 }
 
-// save writes the report as JSON; it appears whole or not at all.
-func (r *Report) save(path string) error {
+// Save writes the report as JSON; the file appears whole or not at all.
+func (r *Report) Save(path string) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
 		err = writeWhole(path, func(f *os.File) error {

@@ -126,7 +126,7 @@ func TestTableShowsCountsLengthsAndFindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"8 rows, 7 usable", "7, 1 unusable rows left out", "19 (groups x answers: 2 x 2, 5 x 3)", "15 ranked, 2 tied in 2 groups",
-		"tokens of a group", "leaked turn", "a.jsonl:7", "not JSON"} {
+		"tokens of a group", "leaked turn", "row 7", "not JSON"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}

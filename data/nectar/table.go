@@ -30,7 +30,7 @@ func (r *Report) writeCounts(w io.Writer) {
 	t := columnsOf(w)
 	defer t.Flush()
 	for _, f := range r.Files {
-		fmt.Fprintf(t, "%s\t%d rows, %d usable\n", f.Path, f.Rows, f.Groups)
+		fmt.Fprintf(w, "%s: %d rows, %d usable\n", f.Path, f.Rows, f.Groups)
 	}
 	fmt.Fprintf(t, "groups\t%d%s\n", r.Groups, r.asides())
 	fmt.Fprintf(t, "prompts\t%d different\n", r.Prompts)
@@ -104,9 +104,17 @@ func (r *Report) writeFindings(w io.Writer) {
 		shown := 0
 		for _, f := range r.Findings {
 			if f.Kind == kind && shown < namedFindings {
-				fmt.Fprintf(t, "  %s:%d\t%s\n", f.File, f.Row, f.Detail)
+				fmt.Fprintf(t, "  %s\t%s\n", r.place(f), f.Detail)
 				shown++
 			}
 		}
 	}
+}
+
+// place names the row of a finding, and its file if there are several.
+func (r *Report) place(f Finding) string {
+	if len(r.Files) == 1 {
+		return fmt.Sprintf("row %d", f.Row)
+	}
+	return fmt.Sprintf("%s:%d", f.File, f.Row)
 }
