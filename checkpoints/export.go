@@ -154,7 +154,9 @@ func (e Export) checkFiles() error {
 func (e Export) fill(dir string, plan []shard, config []byte) error {
 	digests := map[string]string{}
 	for k, v := range e.Meta.Digests {
-		digests[k] = v
+		if !isModelFile(k) { // those of the folder that this model comes from
+			digests[k] = v
+		}
 	}
 	for _, s := range plan {
 		sum := sha256.New()

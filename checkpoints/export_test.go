@@ -48,7 +48,7 @@ func exportOf(t *testing.T, dialect string) Export {
 	d := mustOpen(t, golden+"base")
 	return Export{
 		Dialect: dialect, Config: d.Config, PadID: 3, DType: "BF16",
-		Meta:    Meta{Version: "test", Step: 9, Digests: map[string]string{"data": "abc"}},
+		Meta:    Meta{Version: "test", Step: 9, Digests: map[string]string{"data": "abc", "model-00001-of-00099.safetensors": "of another folder"}},
 		Files:   []File{{"tokenizer.json", []byte("{\"a\":\r\n1}\x00")}, {"README.md", []byte("# card\n")}},
 		Tensors: sources(t, d, bytes.Repeat([]byte{0x80, 0x3f}, 8)),
 	}
