@@ -66,6 +66,6 @@ func errNoTokenizer(dir string, files []File) error {
 		return fmt.Errorf("tokenizer: open %s: %s is missing", dir, mainFile)
 	}
 	return fmt.Errorf("tokenizer: open %[1]s: %[2]s is missing and SentencePiece's %[3]s cannot be read "+
-		"(convert it once with transformers 4.57.6: python -c \"from transformers import LlamaTokenizerFast as T; "+
+		"(convert it once, with transformers 4.57.6, sentencepiece and protobuf: python -c \"from transformers import LlamaTokenizerFast as T; "+
 		"T.from_pretrained('%[1]s', legacy=True).save_pretrained('%[1]s')\")", dir, mainFile, sentencePieceFile)
 }

@@ -107,7 +107,8 @@ func digest(data []byte, specials specialTokens) string {
 }
 
 // Encode returns the ids of text. addSpecial adds what the tokenizer's
-// post-processor adds, a BOS mostly. Invalid UTF-8 counts as U+FFFD, as in Python.
+// post-processor adds, a BOS mostly. Invalid UTF-8 counts as U+FFFD, as in Python. The
+// text of a special token becomes that token wherever it stands, as in transformers.
 func (t *Tokenizer) Encode(text string, addSpecial bool) ([]int32, error) {
 	text = replaceInvalid(text)
 	lib := t.plain
