@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -131,7 +130,7 @@ func tokenText(raw json.RawMessage) (string, error) {
 		return "", err
 	}
 	if token.Content == nil {
-		return "", fmt.Errorf("%s is neither a string nor an object with content", bytes.TrimSpace(raw))
+		return "", fmt.Errorf("%s is neither a string nor an object with content", raw)
 	}
 	return *token.Content, nil
 }

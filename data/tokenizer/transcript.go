@@ -22,7 +22,7 @@ const (
 
 // turnMark begins a turn: a name at the start of the text, or after an empty line, its
 // colon, and one blank if there is one. A name elsewhere is part of what was said.
-var turnMark = regexp.MustCompile(`(?:\A\n{0,2}|\n\n)(Human|Assistant):(?: |)`)
+var turnMark = regexp.MustCompile(`(?:\A\n{0,2}|\n\n)(Human|Assistant): ?`)
 
 // ParseTranscript splits a prompt of Nectar's form into messages; the last one
 // is the user's. Text before the first turn is the system's. A prompt without any turn
