@@ -68,15 +68,11 @@ func (o exportOptions) run(w io.Writer) error {
 		return err
 	}
 	defer tok.Close()
-	e := checkpoints.Export{Dialect: o.to, Config: dir.Config, PadID: padID(c, tok), Files: tokenizerFiles(tok)}
-	var size int
-	if e.DType, size, err = storedDType(o.model); err != nil {
-		return err
-	}
+	e := checkpoints.Export{Dialect: o.to, Config: dir.Config, PadID: padID(c, tok), DType: exportDType(dir), Files: tokenizerFiles(tok)}
 	if e.Meta, err = o.meta(dir, c, tok); err != nil {
 		return err
 	}
-	if e.Tensors, err = o.tensors(dir, c, head, e.DType, size); err != nil {
+	if e.Tensors, err = o.tensors(dir, c, head, e.DType); err != nil {
 		return err
 	}
 	e.Files = append(e.Files, checkpoints.File{Name: "README.md", Data: card(e.Meta, o.to)})
@@ -119,55 +115,36 @@ func (o exportOptions) meta(dir *checkpoints.Dir, c llama.Config, tok *tokenizer
 	return checkpoints.Meta{Version: version, Format: b, Base: o.model}, err
 }
 
-// tensors reads the model's tensors as they are wanted.
-func (o exportOptions) tensors(dir *checkpoints.Dir, c llama.Config, head []float32, dtype string, size int) ([]checkpoints.Tensor, error) {
+// tensors streams the model's tensors, in the type in which they are stored.
+func (o exportOptions) tensors(dir *checkpoints.Dir, c llama.Config, head []float32, dtype string) ([]checkpoints.Tensor, error) {
 	var want []checkpoints.Want
-	var out []checkpoints.Tensor
 	for _, p := range llama.Table(c) {
 		want = append(want, checkpoints.Want{Name: p.Name, Shape: p.Shape, Optional: p.Name == headName && head != nil})
-		t := checkpoints.Tensor{Name: p.Name, DType: dtype, Shape: p.Shape}
-		if p.Name == headName && head != nil {
-			t.DType, t.Read = "F32", bytesReader(floatBytes(head))
-		} else {
-			t.Read = wholeReader(dir, p, dtype, size)
+	}
+	if err := dir.Check(want); err != nil {
+		return nil, err
+	}
+	var out []checkpoints.Tensor
+	for _, w := range want {
+		if w.Optional {
+			out = append(out, checkpoints.Tensor{Name: w.Name, DType: "F32", Shape: w.Shape, Read: bytesReader(floatBytes(head))})
+			continue
+		}
+		t, err := dir.Tensor(w.Name, dtype)
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, t)
 	}
-	return out, dir.Check(want)
+	return out, nil
 }
 
-// storedDType is the type to write, and its bytes: BF16 if all of the model is, else
-// F32, which loses nothing.
-func storedDType(path string) (string, int, error) {
-	s, err := checkpoints.Inspect(path)
-	if err != nil {
-		return "", 0, err
+// exportDType is BF16 for a BF16 model, and F32, which loses nothing, for any other.
+func exportDType(dir *checkpoints.Dir) string {
+	if dir.DType() == "BF16" {
+		return "BF16"
 	}
-	if len(s.DTypes) == 1 && s.DTypes["BF16"] > 0 {
-		return "BF16", 2, nil
-	}
-	return "F32", 4, nil
-}
-
-// wholeReader reads a tensor at its first use and lets go of it after its last byte.
-func wholeReader(dir *checkpoints.Dir, p llama.Param, dtype string, size int) func([]byte, int64) error {
-	var b []byte
-	return func(dst []byte, off int64) error {
-		if b == nil {
-			b = make([]byte, elements(p.Shape)*size)
-			if err := dir.Read(p.Name, dtype, b); err != nil {
-				return err
-			}
-		}
-		if off < 0 || off+int64(len(dst)) > int64(len(b)) {
-			return errors.New("read beyond the end of " + p.Name)
-		}
-		copy(dst, b[off:])
-		if off+int64(len(dst)) == int64(len(b)) {
-			b = nil
-		}
-		return nil
-	}
+	return "F32"
 }
 
 // bytesReader reads a tensor that is in memory.

@@ -346,7 +346,8 @@ func (r *trainRun) export(dir string, format []byte, tensors []checkpoints.Tenso
 	}
 	return checkpoints.Write(dir, checkpoints.Export{
 		Dialect: r.cfg.Train.ExportDialect, Config: r.dir.Config, PadID: r.enc.Format().PadID, DType: r.dt.String(), Meta: meta,
-		Files: append(tokenizerFiles(tok), checkpoints.File{Name: "README.md", Data: card(meta, r.cfg.Train.ExportDialect)}), Tensors: tensors, Into: true,
+		Files: append(tokenizerFiles(tok), checkpoints.File{Name: "README.md", Data: card(meta, r.cfg.Train.ExportDialect)}), Tensors: tensors,
+		Into: true, Overwrite: true, // train.Run has made sure that whatever is there is of this run
 	})
 }
 
