@@ -18,16 +18,21 @@ type operation struct {
 }
 
 // suite returns every operation on random operands of the given number of rows,
-// which are large enough to be cut into tasks.
+// and of enough columns to be cut into tasks.
 func suite(t testing.TB, b *backend, rows int) []operation {
+	return suiteOn(t, b, rows, func(x kernels.Tensor) kernels.Tensor { return x })
+}
+
+// suiteOn is suite with operands that place puts elsewhere.
+func suiteOn(t testing.TB, b *backend, rows int, place func(kernels.Tensor) kernels.Tensor) []operation {
 	r := rand.New(rand.NewPCG(5, 6))
-	const cols, wide, vocab = 200, 530, 90
-	h := kernels.Heads{Q: 6, KV: 2, Dim: 24, Window: 70}
+	const cols, wide, vocab = 203, 530, 90
+	h := kernels.Heads{Q: 6, KV: 2, Dim: 26, Window: 70}
 	segs := answers(rows/4, 3, rows/5)
-	act := func(shape ...int) kernels.Tensor { return filled(t, b, r, b.act, shape...) }
-	stat := func(shape ...int) kernels.Tensor { return filled(t, b, r, kernels.F32, shape...) }
+	act := func(shape ...int) kernels.Tensor { return place(filled(t, b, r, b.act, shape...)) }
+	stat := func(shape ...int) kernels.Tensor { return place(filled(t, b, r, kernels.F32, shape...)) }
 	index := func(limit int) kernels.Tensor {
-		x := filled(t, b, nil, kernels.I32, rows)
+		x := place(filled(t, b, nil, kernels.I32, rows))
 		v := indices("test", "index", x, limit)
 		for i := range v {
 			v[i] = int32(r.IntN(limit))
