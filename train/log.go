@@ -184,9 +184,9 @@ func (t *trainer) describe(m metricsLine) string {
 	if m.Loss != nil {
 		loss = fmt.Sprintf("%7.4f", *m.Loss)
 	}
-	return fmt.Sprintf("%s  loss %s  acc %.3f  margin %6.3f  score %6.2f±%-5.2f  grad %8.3f  lr %.2e  %7.2f prompts/s  %7.0f tok/s (%7.0f shared)  %s peak  acc by rank %s",
+	return fmt.Sprintf("%s  loss %s  acc %.3f  margin %6.3f  score %6.2f±%-5.2f  grad %7.3f  lr %.2e  %s prompts/s  %s tok/s  %s shared  %s peak  acc by rank%s",
 		t.at(m.Step), loss, m.PairwiseAccuracy, m.Margin, m.ScoreMean, m.ScoreStd, m.GradNorm, m.LearningRate,
-		m.PromptsPerSecond, m.TokensPerSecond, m.RowsPerSecond, t.percent(m.Utilization), shares(m.PerRankAccuracy))
+		brief(m.PromptsPerSecond), brief(m.TokensPerSecond), brief(m.RowsPerSecond), t.percent(m.Utilization), shares(m.PerRankAccuracy))
 }
 
 // at says where in the run step is.
@@ -202,13 +202,32 @@ func (t *trainer) percent(share float64) string {
 	return fmt.Sprintf("%3.0f%%", 100*share)
 }
 
-// shares prints shares in percent, such as " 71  64  60".
+// shares prints shares in percent.
 func shares(xs []float64) string {
-	words := make([]string, len(xs))
-	for i, x := range xs {
-		words[i] = fmt.Sprintf("%3.0f", 100*x)
+	var b strings.Builder
+	for _, x := range xs {
+		fmt.Fprintf(&b, " %3.0f", 100*x)
 	}
-	return strings.Join(words, " ")
+	return b.String()
+}
+
+// brief prints a rate in six columns, such as "53.6k ".
+func brief(x float64) string {
+	unit := " "
+	for _, u := range []string{"k", "M", "G"} {
+		if x < 999.5 {
+			break
+		}
+		x, unit = x/1000, u
+	}
+	decimals := 0
+	switch {
+	case x < 9.995:
+		decimals = 2
+	case x < 99.95:
+		decimals = 1
+	}
+	return fmt.Sprintf("%5.*f%s", decimals, x, unit)
 }
 
 func (t *trainer) logEvaluation(e Evaluation) error {
