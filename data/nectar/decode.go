@@ -90,8 +90,11 @@ func decodeRowGroup(arrows *pqarrow.FileReader, leaves []int, group int, out *fr
 	for records.Next() {
 		record := records.Record()
 		for i := range int(record.NumRows()) {
-			b = appendRow(b[:0], record, i)
-			out.write(frameRow, b)
+			if b = appendRow(b[:0], record, i); len(b) > maxLine {
+				out.write(frameLong, nil)
+			} else {
+				out.write(frameRow, b)
+			}
 		}
 		got += record.NumRows()
 		if out.err != nil {

@@ -12,8 +12,10 @@ import (
 	"os"
 )
 
-// maxLine is the longest row that is read.
+// maxLine is the longest row that is read, as JSON.
 const maxLine = 64 << 20
+
+var errTooLong = fmt.Errorf("longer than %d MB", maxLine>>20)
 
 // A counter counts what is read through it.
 type counter struct {
@@ -138,7 +140,7 @@ func readLines(in *bufio.Reader, emit func(number int, line []byte, bad error) e
 		}
 		var emitErr error
 		if tooLong {
-			emitErr = emit(number, nil, fmt.Errorf("longer than %d MB", maxLine>>20))
+			emitErr = emit(number, nil, errTooLong)
 		} else if line = bytes.TrimSpace(line); len(line) > 0 {
 			emitErr = emit(number, line, nil)
 		}

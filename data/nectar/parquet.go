@@ -24,6 +24,7 @@ const (
 	frameFile  = 'F' // the first: uint64 rows of the file, uint64 row groups
 	frameGroup = 'G' // uint64 number of the row group that is decoded next
 	frameRow   = 'R' // a row as JSON
+	frameLong  = 'L' // a row over maxLine, without it
 	frameError = 'E' // what failed; the last
 	frameEnd   = 'Z' // everything was read; the last
 )
@@ -31,8 +32,7 @@ const (
 // childEnv tells a process that it is such a child, and of which file.
 const childEnv = "RMTRAIN_DECODE_PARQUET"
 
-// maxFrame bounds what a parent allocates for a frame.
-const maxFrame = 1 << 30
+var errNoDecoder = errors.New("the decoder did not answer: main must call nectar.ChildMain first")
 
 // ChildMain must be the first call of main (and of TestMain) in a program that reads
 // Parquet. In a process that was started to decode a file it does that and returns
@@ -128,7 +128,7 @@ func (p *parent) run() error {
 		return errors.New(string(body))
 	}
 	if kind != frameFile || len(body) != 16 {
-		return errors.New("the decoder did not answer: main must call nectar.ChildMain first")
+		return errNoDecoder
 	}
 	p.rows, p.groups = int64(binary.LittleEndian.Uint64(body)), int64(binary.LittleEndian.Uint64(body[8:]))
 	for number := 1; ; {
@@ -137,8 +137,12 @@ func (p *parent) run() error {
 			return err
 		}
 		switch {
-		case kind == frameRow:
-			p.emitErr = p.emit(number, body, nil, min(float64(number)/float64(max(p.rows, 1)), 1))
+		case kind == frameRow || kind == frameLong:
+			var bad error
+			if kind == frameLong {
+				body, bad = nil, errTooLong
+			}
+			p.emitErr = p.emit(number, body, bad, min(float64(number)/float64(max(p.rows, 1)), 1))
 			if p.emitErr != nil {
 				return p.emitErr
 			}
@@ -161,12 +165,14 @@ func readFrame(in *bufio.Reader) (kind byte, body []byte, err error) {
 		return 0, nil, err
 	}
 	n := binary.LittleEndian.Uint32(h[1:])
-	if n > maxFrame {
-		return 0, nil, errors.New("the decoder did not answer: main must call nectar.ChildMain first")
+	if n > maxLine {
+		return 0, nil, errNoDecoder
 	}
-	body = make([]byte, n)
-	_, err = io.ReadFull(in, body)
-	return h[0], body, err
+	// Memory follows what arrives, since the length may be anyone's.
+	var b bytes.Buffer
+	b.Grow(int(min(n, 1<<16)))
+	_, err = io.CopyN(&b, in, int64(n))
+	return h[0], b.Bytes(), err
 }
 
 // lastWords says why a child died without saying so itself: what it panicked about

@@ -196,6 +196,22 @@ func TestWrittenParquetIsReadBack(t *testing.T) {
 	}
 }
 
+func TestATooLongRowIsBadByItself(t *testing.T) {
+	rows := make([]Row, 3)
+	for i := range rows {
+		rows[i] = Row{Prompt: "why?", Answers: []RankedAnswer{{"a", "m", 1}, {"b", "m", 2}}}
+	}
+	rows[1].Answers[0].Answer = strings.Repeat("x", maxLine)
+	path := filepath.Join(t.TempDir(), "long.parquet")
+	if err := WriteParquet(path, rows); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Lint(t.Context(), []string{path}, nil)
+	if want := (Finding{BadRow, path, 2, "longer than 64 MB"}); err != nil || r.Groups != 2 || r.Findings[0] != want {
+		t.Errorf("report %+v, error %v", r, err)
+	}
+}
+
 func TestADecoderThatDiesIsExplained(t *testing.T) {
 	for stderr, want := range map[string]string{
 		"panic: snappy: corrupt input\n\ngoroutine 1": "the file is damaged: snappy: corrupt input",
