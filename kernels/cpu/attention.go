@@ -111,7 +111,7 @@ func (b *backend) ownRows(op string, segs []kernels.Segment, rows int, h kernels
 // in no segment.
 func (b *backend) wantPrefixes(segs []kernels.Segment) {
 	for _, s := range segs {
-		for r := s.PrefixLo; r < s.PrefixHi && s.Lo < s.Hi; r++ {
+		for r := s.PrefixLo; r < s.PrefixHi; r++ {
 			if b.own[r] < 0 {
 				panic(fmt.Sprintf("cpu: AttentionBack: prefix row %d is in no segment: %+v", r, segs))
 			}

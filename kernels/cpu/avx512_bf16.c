@@ -1,6 +1,6 @@
+// AVX-512 kernels for bfloat16 elements.
 #if defined(__x86_64__) && !defined(__clang__)
 #define TABLE avx512_bf16
-#define NAME "avx512"
 #define BF16 1
 #include "avx512.h"
 #include "body.h"

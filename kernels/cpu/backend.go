@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"rmtrain/kernels"
@@ -28,9 +29,9 @@ const EnvCPU = "RMTRAIN_CPU"
 
 type backend struct {
 	memory
-	act       kernels.DType // of activations and weights
-	set       *C.kernel_set // for elements of type act
-	f32, bf16 *C.kernel_set // for elements of either type
+	sets
+	act kernels.DType // of activations and weights
+	set *C.kernel_set // for elements of type act
 
 	// Scratch memory grows and is kept: operations run one at a time.
 	workers []region // one per goroutine of an operation
@@ -38,6 +39,13 @@ type backend struct {
 	parts   region   // gradients that are added up in order
 	own, at []int64  // AttentionBack: places in parts
 	sums    []float64
+}
+
+// sets are the kernels for one instruction set, nil if this CPU or this build
+// lacks it.
+type sets struct {
+	isa       string
+	f32, bf16 *C.kernel_set
 }
 
 // New returns a backend whose activations and weights are of type dt, F32 or BF16.
@@ -50,70 +58,57 @@ func newFor(dt kernels.DType, isa string) (kernels.Backend, error) {
 	if dt != kernels.F32 && dt != kernels.BF16 {
 		return nil, fmt.Errorf("cpu: cannot compute in %v (use F32 or BF16)", dt)
 	}
-	b := &backend{act: dt, memory: newMemory()}
-	var known []string
-	for i := 0; ; i++ {
-		f32, name := setAt(i, kernels.F32)
-		if name == "" {
-			break
+	s, err := choose(known(), isa)
+	if err != nil {
+		return nil, err
+	}
+	return &backend{memory: newMemory(), sets: s, act: dt, set: s.of(dt)}, nil
+}
+
+// known returns all instruction sets, best first.
+func known() []sets {
+	var all []sets
+	for i := C.int(0); ; i++ {
+		var name *C.char
+		s := sets{f32: C.kernels_at(i, 0, &name), bf16: C.kernels_at(i, 1, &name)}
+		if name == nil {
+			return all
 		}
-		known = append(known, name)
-		if isa != "" && isa != name {
+		s.isa = C.GoString(name)
+		all = append(all, s)
+	}
+}
+
+// choose returns the instruction set of that name, or the best if isa is empty.
+func choose(all []sets, isa string) (sets, error) {
+	var names, usable []string
+	for _, s := range all {
+		names = append(names, s.isa)
+		if s.f32 == nil {
 			continue
 		}
-		if f32 != nil {
-			b.f32 = f32
-			b.bf16, _ = setAt(i, kernels.BF16)
-			b.set = b.setFor(dt)
-			return b, nil
+		if isa == "" || isa == s.isa {
+			return s, nil
 		}
-		if isa == name {
-			return nil, fmt.Errorf("cpu: %s=%s: this CPU, or this build, lacks it (this one can: %s)", EnvCPU, isa, strings.Join(available(), ", "))
-		}
+		usable = append(usable, s.isa)
 	}
-	return nil, fmt.Errorf("cpu: %s=%s: unknown instruction set (known: %s)", EnvCPU, isa, strings.Join(known, ", "))
+	if slices.Contains(names, isa) {
+		return sets{}, fmt.Errorf("cpu: %s=%s: this CPU, or this build, lacks it (usable: %s)", EnvCPU, isa, strings.Join(usable, ", "))
+	}
+	return sets{}, fmt.Errorf("cpu: %s=%s: unknown instruction set (known: %s)", EnvCPU, isa, strings.Join(names, ", "))
 }
 
-// setAt returns kernel set number i, nil if this CPU lacks it, and its name, empty
-// past the last.
-func setAt(i int, dt kernels.DType) (*C.kernel_set, string) {
-	var name *C.char
-	bf16 := C.int(0)
-	if dt == kernels.BF16 {
-		bf16 = 1
+// of returns the kernels for elements of type dt, F32 or BF16.
+func (s sets) of(dt kernels.DType) *C.kernel_set {
+	if dt == kernels.F32 {
+		return s.f32
 	}
-	set := C.kernels_at(C.int(i), bf16, &name)
-	if name == nil {
-		return nil, ""
-	}
-	return set, C.GoString(name)
-}
-
-// available returns the names of the instruction sets that this CPU has, best first.
-func available() []string {
-	var names []string
-	for i := 0; ; i++ {
-		set, name := setAt(i, kernels.F32)
-		if name == "" {
-			return names
-		}
-		if set != nil {
-			names = append(names, name)
-		}
-	}
+	return s.bf16
 }
 
 // Name returns "cpu", the instruction set and the compute type.
 func (b *backend) Name() string {
-	return fmt.Sprintf("cpu(%s, %v)", C.GoString(b.set.name), b.act)
-}
-
-// setFor returns the kernels for elements of type dt, F32 or BF16.
-func (b *backend) setFor(dt kernels.DType) *C.kernel_set {
-	if dt == kernels.F32 {
-		return b.f32
-	}
-	return b.bf16
+	return fmt.Sprintf("cpu(%s, %v)", b.isa, b.act)
 }
 
 // Close gives back all memory; the tensors are invalid afterwards.

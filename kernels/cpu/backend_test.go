@@ -24,6 +24,17 @@ func each(t *testing.T, f func(t *testing.T, b *backend)) {
 	}
 }
 
+// available returns the instruction sets that this machine has, best first.
+func available() []string {
+	var names []string
+	for _, s := range known() {
+		if s.f32 != nil {
+			names = append(names, s.isa)
+		}
+	}
+	return names
+}
+
 func newBackend(t testing.TB, dt kernels.DType, isa string) *backend {
 	t.Helper()
 	b, err := newFor(dt, isa)
@@ -86,32 +97,19 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("New(%v) with %s=%s: %v, want %q", c.dt, EnvCPU, c.isa, err, c.want)
 		}
 	}
-	err := newForError(t, missing())
-	if err != "" && !strings.Contains(err, "lacks it (this one can: ") {
-		t.Errorf("an instruction set that this CPU lacks gives %q", err)
-	}
 }
 
-// missing returns the name of an instruction set that this CPU lacks, if any.
-func missing() string {
-	for _, name := range []string{"avx512", "avx2"} {
-		if !slices.Contains(available(), name) {
-			return name
-		}
+func TestChooseRefusesWhatTheCPULacks(t *testing.T) {
+	all := known()
+	portable := all[len(all)-1]
+	all = []sets{{isa: "avx512"}, {isa: "avx2"}, portable}
+	_, err := choose(all, "avx2")
+	if want := "cpu: RMTRAIN_CPU=avx2: this CPU, or this build, lacks it (usable: portable)"; err == nil || err.Error() != want {
+		t.Errorf("choose gives %v, want %s", err, want)
 	}
-	return ""
-}
-
-func newForError(t *testing.T, isa string) string {
-	t.Helper()
-	if isa == "" {
-		return ""
+	if s, err := choose(all, ""); err != nil || s != portable {
+		t.Errorf("choose gives %s, %v, want portable", s.isa, err)
 	}
-	_, err := newFor(kernels.F32, isa)
-	if err == nil {
-		t.Fatalf("newFor(%s) gives no error", isa)
-	}
-	return err.Error()
 }
 
 func TestAllocRefusesWhatNoMachineHas(t *testing.T) {

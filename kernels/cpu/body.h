@@ -1,8 +1,9 @@
 // All kernels of one set. The including file defines
 //
-//   TABLE    the set's name        NAME  the instruction set's, as a string
+//   TABLE  the set's name
 //   BF16   1 if elements are bfloat16, 0 if float32
-//   LANES  floats in a vector    ROWS  rows of the register tile
+//   LANES  floats in a vector
+//   ROWS   rows of the register tile
 //   KEYS   keys per block of attention's backward pass, a multiple of ROWS and 2*LANES
 
 #include "kernels.h"
@@ -16,7 +17,7 @@
 #include "elementwise.h"
 
 const kernel_set TABLE = {
-	.name = NAME, .tile_rows = ROWS, .tile_cols = COLS, .gemm_scratch = GEMM_SCRATCH, .gemm_cols = NC,
+	.tile_rows = ROWS, .tile_cols = COLS, .gemm_scratch = GEMM_SCRATCH, .gemm_cols = NC,
 	.attention_scratch = attention_scratch,
 #define ENTRY(name, ...) .name = name,
 	KERNELS(ENTRY)

@@ -41,7 +41,7 @@ func (b *backend) SumSq(out, x kernels.Tensor) {
 	n := x.Len()
 	count := (n + run - 1) / run
 	b.sums = slices.Grow(b.sums[:0], count)[:count]
-	set, p, size := b.setFor(x.DType), ptr(x), x.DType.Size()
+	set, p, size := b.of(x.DType), ptr(x), x.DType.Size()
 	b.parallel(count, 0, func(i int, _ *C.float) {
 		C.run_sum_squares(set, (*C.double)(&b.sums[i]), unsafe.Add(p, i*run*size), C.long(min(run, n-i*run)))
 	})

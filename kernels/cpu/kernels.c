@@ -1,4 +1,5 @@
-// Which kernel sets there are, and which of them this CPU can run.
+// Which kernel sets there are, and which of them this CPU can run. Clang ignores
+// "#pragma GCC target", so with it there is only the portable one.
 #include "kernels.h"
 #include <stddef.h>
 

@@ -68,7 +68,6 @@ typedef struct {
 
 // The kernels as compiled for one instruction set and one element type.
 typedef struct {
-	const char *name;          // of the instruction set
 	long tile_rows, tile_cols; // the register tile of gemm
 	long gemm_scratch;         // floats; a bfloat16 c needs gemm_cols more per row
 	long gemm_cols;            // columns of c that a task works on at a time

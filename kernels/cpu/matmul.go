@@ -28,7 +28,7 @@ func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulat
 	if mode == kernels.TN && !b.pack(&g, rows) {
 		return
 	}
-	mc, nc := plan(m, n, rows, int(b.set.tile_cols))
+	mc, nc := plan(m, n, rows, int(b.set.tile_cols), int(b.set.gemm_cols))
 	need := int(b.set.gemm_scratch)
 	if out.DType == kernels.BF16 {
 		need += mc * int(b.set.gemm_cols)
@@ -99,14 +99,15 @@ const (
 	maxRows    = 2048
 )
 
-// plan cuts c[m,n] into tasks of mc rows and nc columns, at most 512 so that the
-// packed columns stay in a core's cache, such that the goroutines finish together.
-func plan(m, n, rows, cols int) (mc, nc int) {
+// plan cuts c[m,n] into tasks of mc rows and nc columns, multiples of the tile's and
+// nc at most most, which fits a core's cache, such that the goroutines finish
+// together.
+func plan(m, n, rows, cols, most int) (mc, nc int) {
 	best, p := math.MaxInt, threads()
 	least := (m + maxRows - 1) / maxRows
 	for split := least; split <= max(least, min(p, m/64)); split++ {
 		r := ((m+split-1)/split + rows - 1) / rows * rows
-		for c := cols; c <= 512 && c < n+cols; c += cols {
+		for c := cols; c <= most && c < n+cols; c += cols {
 			tasks := (m + r - 1) / r * ((n + c - 1) / c)
 			if t := (tasks + p - 1) / p * (min(r, m)*min(c, n) + packColumn*c + fetchRow*r); t < best {
 				best, mc, nc = t, r, c

@@ -1,5 +1,5 @@
+// Portable kernels for bfloat16 elements.
 #define TABLE portable_bf16
-#define NAME "portable"
 #define BF16 1
 #include "portable.h"
 #include "body.h"
