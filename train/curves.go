@@ -77,7 +77,7 @@ func writeCurves(dir string) error {
 		canvas vg.CanvasWriterTo
 	}{
 		{"curves.svg", vgsvg.New(curvesWidth, curvesHeight)},
-		{"curves.png", vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(curvesWidth, curvesHeight), vgimg.UseDPI(144))}},
+		{"curves.png", vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(curvesWidth, curvesHeight), vgimg.UseDPI(110))}},
 	} {
 		image, err := paint(plots, f.canvas)
 		if err == nil {

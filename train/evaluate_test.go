@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"rmtrain/checkpoints"
+	"rmtrain/configs"
 	"rmtrain/kernels"
 	"rmtrain/kernels/llama"
 )
@@ -48,28 +49,42 @@ func TestPatienceSurvivesAResume(t *testing.T) {
 func TestTheBestModelIsExported(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, kernels.F32)
-	for _, metric := range []string{"eval_loss", "eval_pairwise_accuracy"} {
-		c := baseConfig(t.TempDir())
-		c.Train.LRSchedulerType, c.Train.LearningRate, c.Train.NumTrainEpochs = "constant", 0.3, 3 // far too fast
-		c.Train.EvalSteps, c.Train.LoadBestModelAtEnd, c.Train.MetricForBestModel, c.Train.SaveTotalLimit = 2, true, metric, 1
-		s, weights := w.run(c)
-		if s.Best.Step == s.Step || s.Exported != s.Best.Step {
-			t.Fatalf("%s: best %+v of summary %+v", metric, s.Best, s)
-		}
-		state, err := checkpoints.OpenState(statePath(c.Train.OutputDir, s.Best.Step))
-		check(t, err)
-		want := make(map[string][]byte)
-		for name, got := range weights {
-			want[name] = make([]byte, len(got))
-			check(t, state.Read(name, want[name]))
-		}
-		check(t, state.Close())
-		sameBits(t, weights, want)
-		sameBits(t, exported(t, c.Train.OutputDir, kernels.F32, want), want)
-		states, err := checkpoints.States(c.Train.OutputDir)
-		check(t, err)
-		if len(states) != 2 || states[1].Step != s.Step {
-			t.Errorf("%s: kept %d states, want the best and the last", metric, len(states))
+	c := baseConfig(t.TempDir())
+	c.Train.LRSchedulerType, c.Train.LearningRate, c.Train.NumTrainEpochs = "constant", 0.3, 3 // far too fast
+	c.Train.EvalSteps, c.Train.LoadBestModelAtEnd, c.Train.SaveTotalLimit = 2, true, 1
+	s, weights := w.run(c)
+	if s.Best.Step == s.Step || s.Exported != s.Best.Step {
+		t.Fatalf("best %+v of summary %+v", s.Best, s)
+	}
+	state, err := checkpoints.OpenState(statePath(c.Train.OutputDir, s.Best.Step))
+	check(t, err)
+	want := make(map[string][]byte)
+	for name, got := range weights {
+		want[name] = make([]byte, len(got))
+		check(t, state.Read(name, want[name]))
+	}
+	check(t, state.Close())
+	sameBits(t, weights, want)
+	sameBits(t, exported(t, c.Train.OutputDir, kernels.F32, want), want)
+	states, err := checkpoints.States(c.Train.OutputDir)
+	check(t, err)
+	if len(states) != 2 || states[1].Step != s.Step {
+		t.Errorf("kept %d states, want the best and the last", len(states))
+	}
+
+	// Without the best state a run cannot end as it should, which is said at once.
+	elsewhere := c
+	elsewhere.Train.OutputDir, elsewhere.Train.ResumeFrom = t.TempDir(), states[1].Path
+	w.refuses(elsewhere, "the best model so far")
+}
+
+func TestBetter(t *testing.T) {
+	t.Parallel()
+	low, high := Evaluation{Loss: 1, PairwiseAccuracy: 0.5}, Evaluation{Loss: 2, PairwiseAccuracy: 0.7}
+	for metric, want := range map[string]Evaluation{"eval_loss": low, "eval_pairwise_accuracy": high} {
+		tr := &trainer{cfg: configs.Train{MetricForBestModel: metric}}
+		if got := tr.better(low, high); got != (want == low) || tr.better(high, low) == got || tr.better(low, low) {
+			t.Errorf("%s: %+v is not the best", metric, want)
 		}
 	}
 }

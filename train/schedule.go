@@ -11,9 +11,11 @@ import (
 // a run of total steps.
 //
 // constant_with_log_warmup is DeepSpeed's WarmupLR with its default, logarithmic
-// warm-up: lr(s) = peak*ln(s)/ln(w) up to step w, then the peak. As DeepSpeed does,
-// it takes w for at least 2, and step 1 has learning rate 0. Starling's log shows
-// this law at every step. Without warm-up the rate is constant.
+// warm-up: lr(s) = peak*ln(s)/ln(w) up to step w, then the peak, where w is at least
+// 2. Step 1 has learning rate 0: it only fills the moments. These are the numbers
+// of Starling's log, step by step; its trainer logged the rate after DeepSpeed's
+// scheduler had moved on, so that the rate of step s here was in use there in step
+// s+1. Without warm-up the rate is constant.
 //
 // The others are those of transformers: the value of its get_*_schedule function
 // at s-1, which is what its optimizer uses in step s.

@@ -23,8 +23,8 @@ import (
 )
 
 // ErrInterrupted is returned by Run when its context ended: the step in progress
-// was finished and a state saved, and the same command goes on from there.
-var ErrInterrupted = errors.New("train: interrupted; the state is saved, and the same command goes on from it")
+// was finished and a state saved.
+var ErrInterrupted = errors.New("train: interrupted; the same command goes on from here")
 
 // Inputs is all that a run needs; cmd/rmtrain puts it together.
 type Inputs struct {
@@ -39,7 +39,9 @@ type Inputs struct {
 	// digests. A state whose identity differs is refused, and the error names what
 	// differs.
 	Identity map[string]string
-	// Export writes the final model into dir. It must leave dir complete or as it was.
+	// Export writes the final model into dir. It must leave dir complete or as it was,
+	// and replace a model that is there: that of this run, before it was extended or
+	// died at this very point. Run has refused a folder with any other.
 	Export func(dir string, tensors []checkpoints.Tensor, s Summary) error
 	// PeakFLOPS is the machine's measured GEMM peak; 0 if it is unknown.
 	PeakFLOPS float64
@@ -138,7 +140,7 @@ func (t *trainer) interrupted(ctx context.Context, err error) error {
 	if err := t.save(); err != nil {
 		return err
 	}
-	t.say("interrupted after step %d; the state is saved", t.state.Step)
+	t.say("interrupted after step %d of %d", t.state.Step, t.plan.total)
 	return ErrInterrupted
 }
 

@@ -43,7 +43,7 @@ func newTrainer(in Inputs) (*trainer, error) {
 		return nil, err
 	}
 	t.judge = judge{model: in.Model, loss: l}
-	t.identity = identity(in, t.plan.total)
+	t.identity = identity(t.in, t.plan.total)
 	if t.opt, err = newOptimizer(in.Backend, t.cfg, in.Model.Params()); err != nil {
 		return nil, err
 	}
