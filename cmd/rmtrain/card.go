@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -16,17 +17,40 @@ import (
 )
 
 // card writes the model card of a reward model from what its rmtrain.json knows.
-func card(m checkpoints.Meta, dialect string) []byte {
+// With curves there is a curves.png beside it.
+func card(m checkpoints.Meta, dialect string, curves bool) []byte {
+	front := map[string]any{"pipeline_tag": "text-classification", "tags": []string{"reward-model", "rmtrain"}}
+	base, isID := baseModel(m.Base)
+	if isID {
+		front["base_model"] = base
+	}
 	var b bytes.Buffer
-	front, _ := yaml.Marshal(map[string]any{"base_model": m.Base, "pipeline_tag": "text-classification", "tags": []string{"reward-model", "rmtrain"}}) // strings always marshal
-	fmt.Fprintf(&b, "---\n%s---\n\n# Reward model of %s\n\n", front, m.Base)
+	header, _ := yaml.Marshal(front) // strings always marshal
+	fmt.Fprintf(&b, "---\n%s---\n\n# Reward model of %s\n\n", header, base)
 	b.WriteString("A scalar reward for the last answer of a conversation: higher is better. Only differences between answers to the same prompt mean something.\n\n")
 	cardUse(&b, m, dialect)
-	cardEvaluation(&b, m)
+	cardTraining(&b, m)
+	if curves {
+		b.WriteString("![Loss and accuracy](curves.png)\n\n")
+	}
 	cardData(&b, m)
 	cardRecipe(&b, m)
 	fmt.Fprintf(&b, "Made by rmtrain %s.\n", m.Version)
 	return b.Bytes()
+}
+
+// baseModel returns how to call the base model in public: its id on the hub, which
+// is also the name of its folder in the local cache, or the last part of its path.
+func baseModel(nameOrPath string) (name string, isID bool) {
+	for part := range strings.SplitSeq(filepath.ToSlash(nameOrPath), "/") {
+		if id, ok := strings.CutPrefix(part, "models--"); ok {
+			return strings.Replace(id, "--", "/", 1), true
+		}
+	}
+	if configs.IsHubID(nameOrPath, ".") {
+		return nameOrPath, true
+	}
+	return filepath.Base(nameOrPath), false
 }
 
 // has decodes an optional part of rmtrain.json.
@@ -55,7 +79,7 @@ func cardUse(b *bytes.Buffer, m checkpoints.Meta, dialect string) {
 	fmt.Fprintf(b, "Conversations are rendered by %s, cut on the %s to %d tokens, and scored at the position `%s`.\n\n", how, f.TruncationSide, f.MaxLength, f.ScorePosition)
 }
 
-func cardEvaluation(b *bytes.Buffer, m checkpoints.Meta) {
+func cardTraining(b *bytes.Buffer, m checkpoints.Meta) {
 	var s train.Summary
 	if !has(m.Metrics, &s) {
 		return
@@ -70,7 +94,7 @@ func cardEvaluation(b *bytes.Buffer, m checkpoints.Meta) {
 			fmt.Fprintf(b, "| %d groups | %d | %.4f | %.4f |\n", e.Groups, e.Step, e.PairwiseAccuracy, e.Loss)
 		}
 	}
-	b.WriteString("\n![Loss and accuracy](curves.png)\n\n")
+	b.WriteString("\n")
 }
 
 func cardData(b *bytes.Buffer, m checkpoints.Meta) {

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"rmtrain/configs"
 )
 
 // command is the command line: the root trains, as in `rmtrain --config F`.
@@ -13,18 +17,22 @@ func command() *cobra.Command {
 		Use:   "rmtrain --config FILE",
 		Short: "Train a reward model on ranked answers, and score with it",
 		Long: `rmtrain turns a Llama, Mistral or Qwen2 chat model into a reward model: it trains on
-ranked answers with the K-wise Plackett-Luce likelihood, and scores with the result.`,
+ranked answers with the K-wise Plackett-Luce likelihood, and scores with the result.
+
+Settings are read from --set, then from the environment (RMTRAIN_TRAIN_LEARNING_RATE), then
+from the file; --print-config lists all of them with what they mean. Interrupted training
+saves its state, and the same command goes on from there.`,
 		Example: `  rmtrain example hello && rmtrain --config hello/nectar.yaml
   rmtrain --config nectar.yaml --set train.learning_rate=2e-5
-  rmtrain infer --checkpoint out < samples.jsonl`,
+  rmtrain infer --checkpoint hello/out --input hello/samples.jsonl`,
 		Version:       version,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.file == "" {
-				_ = c.Help() // it goes to the terminal or nowhere
-				return fmt.Errorf("no --config given (write an example with `rmtrain example DIR`)")
+				fmt.Fprintln(c.ErrOrStderr(), c.UsageString())
+				return errors.New("no --config FILE given (`rmtrain example DIR` writes one to begin with)")
 			}
 			return o.run(c.Context(), c.OutOrStdout())
 		},
@@ -34,7 +42,49 @@ ranked answers with the K-wise Plackett-Luce likelihood, and scores with the res
 	f.StringArrayVar(&o.sets, "set", nil, "set a `key=value` of the configuration (repeatable)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check everything, print the plan, and stop before training")
 	f.BoolVar(&o.print, "print-config", false, "print the effective configuration and stop")
+	root.MarkFlagsMutuallyExclusive("dry-run", "print-config")
 	root.AddCommand(inferCommand(), exportCommand(), inspectCommand(), dataCommand(), exampleCommand())
+	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
+	})
 	root.CompletionOptions.HiddenDefaultCmd = true
+	complete(root, "set", cobra.ShellCompDirectiveNoSpace, assignments()...)
 	return root
+}
+
+// noArgs refuses what stands where a subcommand would, and says what was meant.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if strings.HasSuffix(args[0], ".yaml") || strings.HasSuffix(args[0], ".yml") {
+		return fmt.Errorf("%s is not a command (to train with it: rmtrain --config %[1]s)", args[0])
+	}
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		return fmt.Errorf("%s is not a command (did you mean %s?)", args[0], strings.Join(near, " or "))
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return fmt.Errorf("%s is not a command (there are %s, and --config to train)", args[0], strings.Join(names, ", "))
+}
+
+// assignments completes --set.
+func assignments() []string {
+	keys := configs.Keys()
+	for i := range keys {
+		keys[i] += "="
+	}
+	return keys
+}
+
+// complete offers the values of a flag to the shell.
+func complete(c *cobra.Command, flag string, directive cobra.ShellCompDirective, values ...string) {
+	if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, directive)); err != nil {
+		panic(err) // the flag does not exist
+	}
 }

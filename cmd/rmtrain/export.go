@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +34,7 @@ func exportCommand() *cobra.Command {
 --value-head takes a safetensors file with one tensor, [1, hidden] or [hidden], and makes a
 reward model of a base model without training.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.OutOrStdout()) },
+		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.OutOrStdout()) },
 	}
 	f := c.Flags()
 	f.StringVar(&o.model, "model", "", "`folder` of the model")
@@ -40,14 +44,18 @@ reward model of a base model without training.`,
 	for _, name := range []string{"model", "output"} {
 		_ = c.MarkFlagRequired(name) // it fails for unknown flags only
 	}
+	complete(c, "to", cobra.ShellCompDirectiveNoFileComp, dialects...)
 	return c
 }
 
-func (o exportOptions) run(w io.Writer) error {
-	if o.to != "huggingface" && o.to != "starling" {
-		return fmt.Errorf("export: --to %q is unknown (choose huggingface or starling)", o.to)
+// dialects are the values of --to.
+var dialects = []string{checkpoints.HuggingFace, checkpoints.Starling}
+
+func (o exportOptions) run(ctx context.Context, w io.Writer) error {
+	if !slices.Contains(dialects, o.to) {
+		return fmt.Errorf("export: --to %q is unknown (choose one of %q)", o.to, dialects)
 	}
-	if _, err := os.Lstat(o.output); err == nil {
+	if exists(o.output) {
 		return fmt.Errorf("export: output %s exists (choose another folder)", o.output)
 	}
 	dir, err := checkpoints.Open(o.model)
@@ -68,14 +76,20 @@ func (o exportOptions) run(w io.Writer) error {
 		return err
 	}
 	defer tok.Close()
-	e := checkpoints.Export{Dialect: o.to, Config: dir.Config, PadID: padID(c, tok), DType: exportDType(dir), Files: tokenizerFiles(tok)}
+	e := checkpoints.Export{Dialect: o.to, Config: dir.Config, PadID: exportPad(padID(c, tok), tok), DType: exportDType(dir), Files: tokenizerFiles(tok)}
 	if e.Meta, err = o.meta(dir, c, tok); err != nil {
 		return err
 	}
-	if e.Tensors, err = o.tensors(dir, c, head, e.DType); err != nil {
+	if e.Tensors, err = o.tensors(ctx, dir, c, head, e.DType); err != nil {
 		return err
 	}
-	e.Files = append(e.Files, checkpoints.File{Name: "README.md", Data: card(e.Meta, o.to)})
+	curves, err := os.ReadFile(filepath.Join(dir.Path, curvesFile))
+	if err == nil {
+		e.Files = append(e.Files, checkpoints.File{Name: curvesFile, Data: curves})
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("export: %w", err)
+	}
+	e.Files = append(e.Files, checkpoints.File{Name: "README.md", Data: card(e.Meta, o.to, curves != nil)})
 	if err := checkpoints.Write(o.output, e); err != nil {
 		return err
 	}
@@ -116,11 +130,8 @@ func (o exportOptions) meta(dir *checkpoints.Dir, c llama.Config, tok *tokenizer
 }
 
 // tensors streams the model's tensors, in the type in which they are stored.
-func (o exportOptions) tensors(dir *checkpoints.Dir, c llama.Config, head []float32, dtype string) ([]checkpoints.Tensor, error) {
-	var want []checkpoints.Want
-	for _, p := range llama.Table(c) {
-		want = append(want, checkpoints.Want{Name: p.Name, Shape: p.Shape, Optional: p.Name == headName && head != nil})
-	}
+func (o exportOptions) tensors(ctx context.Context, dir *checkpoints.Dir, c llama.Config, head []float32, dtype string) ([]checkpoints.Tensor, error) {
+	want := wanted(c, head != nil)
 	if err := dir.Check(want); err != nil {
 		return nil, err
 	}
@@ -134,9 +145,22 @@ func (o exportOptions) tensors(dir *checkpoints.Dir, c llama.Config, head []floa
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, t)
+		out = append(out, untilDone(ctx, t))
 	}
 	return out, nil
+}
+
+// untilDone is t, but reading it fails once ctx ends: then the folder that is being
+// written is removed, as after any other error.
+func untilDone(ctx context.Context, t checkpoints.Tensor) checkpoints.Tensor {
+	read := t.Read
+	t.Read = func(dst []byte, off int64) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return read(dst, off)
+	}
+	return t
 }
 
 // exportDType is BF16 for a BF16 model, and F32, which loses nothing, for any other.

@@ -4,12 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
-	"text/tabwriter"
 
 	"rmtrain/checkpoints"
 	"rmtrain/data/tokenizer"
@@ -60,53 +55,19 @@ func si(x float64) string {
 	return fmt.Sprintf("%.3g ", x)
 }
 
-// writeMemory prints bytes by purpose, the largest first, and their sum.
-func writeMemory(w io.Writer, m map[string]int64) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	var sum int64
-	for _, k := range slices.SortedFunc(maps.Keys(m), func(a, b string) int { return int(min(1, max(-1, m[b]-m[a]))) }) {
-		fmt.Fprintf(t, "  %s\t%s\t\n", k, mib(m[k]))
-		sum += m[k]
+// wanted lists the tensors of a model; newHead says that its value head is made here.
+func wanted(c llama.Config, newHead bool) []checkpoints.Want {
+	var want []checkpoints.Want
+	for _, p := range llama.Table(c) {
+		want = append(want, checkpoints.Want{Name: p.Name, Shape: p.Shape, Optional: newHead && p.Name == headName})
 	}
-	fmt.Fprintf(t, "  total\t%s\t\n", mib(sum))
-	t.Flush() // the writer below keeps its error
+	return want
 }
 
-func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+// curvesFile is the picture of a run's losses that package train draws.
+const curvesFile = "curves.png"
 
-// fits tells whether m leaves a fifth of the available memory free.
-func fits(m map[string]int64) bool {
-	var sum int64
-	for _, n := range m {
-		sum += n
-	}
-	free, ok := availableMemory()
-	return !ok || sum < free/5*4
-}
-
-// availableMemory is what Linux says programs may still take, within the limit of
-// this control group; false where that cannot be known.
-func availableMemory() (int64, bool) {
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, false
-	}
-	_, rest, ok := strings.Cut(string(b), "MemAvailable:")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) == 0 {
-		return 0, false
-	}
-	kib, err := strconv.ParseInt(fields[0], 10, 64)
-	if err != nil {
-		return 0, false
-	}
-	free := kib << 10
-	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		if b, err := os.ReadFile(path); err == nil {
-			if limit, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil {
-				free = min(free, limit)
-			}
-		}
-	}
-	return free, true
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

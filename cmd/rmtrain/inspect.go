@@ -13,6 +13,7 @@ func inspectCommand() *cobra.Command {
 		Short: "Say what a checkpoint, a training state or a run's folder holds, and verify it",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			defer exitWhenStopped(c.Context())()
 			s, err := checkpoints.Inspect(args[0])
 			if err != nil {
 				return err

@@ -32,7 +32,10 @@ var errSomeBad = errors.New("some input could not be used")
 // A signalError is why a context ended.
 type signalError struct{ syscall.Signal }
 
-func (s signalError) Error() string { return "stopped by signal: " + s.String() }
+func (s signalError) Error() string { return s.String() }
+
+// status is that of a process which the signal ended, as shells report it.
+func (s signalError) status() int { return 128 + int(s.Signal) }
 
 // untilSignal returns a context that the first SIGINT or SIGTERM cancels; the
 // command then finishes what it must not leave half done. A second signal ends the
@@ -48,13 +51,18 @@ func untilSignal() (context.Context, func()) {
 				return
 			}
 			if n > 1 {
-				os.Exit(128 + int(s))
+				os.Exit(signalError{s}.status())
 			}
-			fmt.Fprintf(os.Stderr, "\n%v: finishing this step (again to stop at once)\n", s)
 			cancel(signalError{s})
 		}
 	}()
 	return ctx, func() { signal.Stop(c) }
+}
+
+// exitWhenStopped ends the process as soon as ctx ends, until the returned function
+// is called. It is for work that does not look at ctx and leaves nothing behind.
+func exitWhenStopped(ctx context.Context) func() bool {
+	return context.AfterFunc(ctx, func() { os.Exit(exitStatus(ctx, context.Cause(ctx))) })
 }
 
 // exitStatus prints err, unless it was said already, and returns the status of the
@@ -68,7 +76,7 @@ func exitStatus(ctx context.Context, err error) int {
 	}
 	var s signalError
 	if errors.As(context.Cause(ctx), &s) {
-		return 128 + int(s.Signal)
+		return s.status()
 	}
 	return 1
 }

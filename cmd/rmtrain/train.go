@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +16,6 @@ import (
 
 	"rmtrain/checkpoints"
 	"rmtrain/configs"
-	"rmtrain/data"
 	"rmtrain/data/nectar"
 	"rmtrain/data/tokenizer"
 	"rmtrain/infer"
@@ -53,17 +50,17 @@ func (o trainOptions) run(ctx context.Context, w io.Writer) error {
 		_, err = w.Write(b)
 		return err
 	}
-	r := &trainRun{cfg: *cfg, w: w}
+	r := &trainRun{cfg: *cfg, w: w, started: time.Now()}
 	defer r.close()
-	for _, step := range []func(context.Context) error{r.openModel, r.openData} {
+	for _, step := range []func(context.Context) error{r.preflight, r.openModel, r.openData, r.plan} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
 	if o.dryRun {
-		return r.plan()
+		return nil
 	}
-	if err := r.loadModel(); err != nil {
+	if err := r.loadModel(ctx); err != nil {
 		return err
 	}
 	return r.fit(ctx)
@@ -82,6 +79,7 @@ type trainRun struct {
 	enc     *tokenizer.Encoder
 
 	data    *nectar.Split
+	planned train.Forecast
 	network *llama.Model
 	started time.Time
 	closers []func() error
@@ -100,14 +98,6 @@ func (r *trainRun) close() {
 
 // openModel reads the base model's configuration and tokenizer, not its weights.
 func (r *trainRun) openModel(context.Context) (err error) {
-	r.started = time.Now()
-	if r.dt, err = parseDType(r.cfg.Model.DType); err != nil {
-		return err
-	}
-	if r.backend, err = openBackend(r.cfg.Device, r.dt); err != nil {
-		return err
-	}
-	r.onClose(r.backend.Close)
 	if r.dir, err = checkpoints.Open(r.cfg.Model.NameOrPath); err != nil {
 		return err
 	}
@@ -117,6 +107,9 @@ func (r *trainRun) openModel(context.Context) (err error) {
 	}
 	if m := r.cfg.Data.MaxLength; r.cfg.Model.MaxPositionCheck && m > r.model.MaxPositions {
 		return fmt.Errorf("data.max_length %d is above the model's max_position_embeddings %d (lower it, or set model.max_position_check to false)", m, r.model.MaxPositions)
+	}
+	if err := r.dir.Check(wanted(r.model, !r.dir.Has(headName))); err != nil {
+		return err
 	}
 	frozen, err := train.Frozen(r.cfg.Train.Freeze, r.model.Layers)
 	if err != nil {
@@ -180,6 +173,17 @@ func padID(c llama.Config, tok *tokenizer.Tokenizer) int32 {
 	return -1
 }
 
+// exportPad is the pad_token_id to export: without a pad token of the model's own
+// (pad is -1), transformers still needs one to find the last token of a batch's
+// rows, and the token that only begins texts can be no answer's last. -1 leaves what
+// the base model says.
+func exportPad(pad int32, tok *tokenizer.Tokenizer) int32 {
+	if bos := tok.BOS().ID; pad < 0 && bos != tok.EOS().ID {
+		return bos
+	}
+	return pad
+}
+
 // openData tokenizes the ranked answers, or finds them in the cache.
 func (r *trainRun) openData(ctx context.Context) error {
 	d, start := r.cfg.Data, time.Now()
@@ -201,15 +205,8 @@ func (r *trainRun) openData(ctx context.Context) error {
 	}
 	r.onClose(split.Close)
 	r.data = split
-	r.say("training data (read in %.1f s)", time.Since(start).Seconds())
-	if err := split.TrainReport.WriteTable(r.w); err != nil {
+	if err := r.sayData(time.Since(start)); err != nil {
 		return err
-	}
-	if split.EvalReport != nil {
-		r.say("\nevaluation data")
-		if err := split.EvalReport.WriteTable(r.w); err != nil {
-			return err
-		}
 	}
 	if split.Train.Len() == 0 {
 		return errors.New("no training data is left (see the report above)")
@@ -217,53 +214,30 @@ func (r *trainRun) openData(ctx context.Context) error {
 	return nil
 }
 
-// plan prints what the run would do.
-func (r *trainRun) plan() error {
-	f, err := r.forecast()
-	if err != nil {
+// sayData prints what was found in the data: the training data in full, evaluation
+// data only if there is something to say of it.
+func (r *trainRun) sayData(took time.Duration) error {
+	r.say("training data (read in %.1f s)", took.Seconds())
+	if err := r.data.TrainReport.WriteTable(r.w); err != nil {
 		return err
 	}
-	c := r.model
-	r.say("\nplan")
-	r.say("  model     %d layers, %d channels, %d:%d heads of %d, %s parameters, %s on %s", c.Layers, c.Hidden, c.Heads, c.KVHeads, c.HeadDim, si(float64(parameters(c))), r.cfg.Model.DType, r.backend.Name())
-	r.say("  data      %d groups to train on, %d to evaluate", f.Groups, evalLen(r.data.Eval))
-	r.say("  steps     %d of %d groups, %d an epoch, %d to warm up", f.TotalSteps, r.cfg.Train.PromptsPerStep, f.StepsPerEpoch, f.WarmupSteps)
-	r.say("  first     %d tokens, %d rows after sharing prompts, in %d passes of at most %d", f.Tokens, f.Rows, len(f.MicroBatches), f.MaxRows)
-	r.say("\nmemory")
-	writeMemory(r.w, f.Memory)
+	e := r.data.EvalReport
+	switch {
+	case e == nil:
+		return nil
+	case len(e.Findings) > 0:
+		r.say("\nevaluation data")
+		return e.WriteTable(r.w)
+	}
+	r.say("\nevaluation data\n%s of %s with %d answers, %d ranked pairs, no findings", count(e.Groups, "group"), count(e.Prompts, "prompt"), e.Answers, e.Pairs)
 	return nil
 }
 
-func (r *trainRun) forecast() (train.Forecast, error) {
-	o := r.options
-	o.Recompute = r.cfg.Train.Recompute == "always"
-	f, err := train.Plan(r.cfg, r.model, o, r.data.Train)
-	if err != nil || r.cfg.Train.Recompute != "auto" {
-		return f, err
-	}
-	o.Recompute = !fits(f.Memory)
-	r.options.Recompute = o.Recompute
-	return train.Plan(r.cfg, r.model, o, r.data.Train)
-}
-
-func evalLen(d *data.Dataset) int {
-	if d == nil {
-		return 0
-	}
-	return d.Len()
-}
-
 // loadModel reads the weights; a base model gets a new value head.
-func (r *trainRun) loadModel() error {
-	f, err := r.forecast()
-	if err != nil {
-		return err
-	}
-	r.say("\nmemory")
-	writeMemory(r.w, f.Memory)
+func (r *trainRun) loadModel(ctx context.Context) (err error) {
+	defer exitWhenStopped(ctx)()
 	o := r.options
-	o.Recompute = r.cfg.Train.Recompute == "always" || r.cfg.Train.Recompute == "auto" && !fits(f.Memory)
-	o.MaxRows, o.MaxAnswers = f.MaxRows, f.MaxAnswers
+	o.MaxRows, o.MaxAnswers = r.planned.MaxRows, r.planned.MaxAnswers
 	var head []float32
 	if !r.dir.Has(headName) {
 		head = newHead(r.cfg.Model.ValueHeadInit, r.model.Hidden, uint64(r.cfg.Train.Seed))
@@ -299,7 +273,13 @@ func (r *trainRun) fit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.say("\n%s: matrix products reach %sFLOP/s; ready to train after %.1f s\n", r.backend.Name(), si(peak), time.Since(r.started).Seconds())
+	r.say("\n%s multiplies matrices at %sFLOP/s; ready to train after %.1f s\n", r.backend.Name(), si(peak), time.Since(r.started).Seconds())
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	defer context.AfterFunc(ctx, func() {
+		fmt.Fprintf(os.Stderr, "\n%v: finishing this step and saving a state (again to stop at once)\n", context.Cause(ctx))
+	})()
 	s, err := train.Run(ctx, train.Inputs{
 		Config: r.cfg, Backend: r.backend, Model: r.network, Train: r.data.Train, Eval: r.data.Eval, PeakFLOPS: peak,
 		Identity: map[string]string{
@@ -315,77 +295,4 @@ func (r *trainRun) fit(ctx context.Context) error {
 	}
 	r.conclude(s)
 	return nil
-}
-
-func digest(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
-}
-
-// export writes the final model into the run's folder.
-func (r *trainRun) export(dir string, format []byte, tensors []checkpoints.Tensor, s train.Summary) error {
-	recipe, err := json.Marshal(r.cfg)
-	if err != nil {
-		return err
-	}
-	report, err := json.Marshal(r.data.TrainReport)
-	if err != nil {
-		return err
-	}
-	metrics, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	tok := r.enc.Tokenizer()
-	meta := checkpoints.Meta{
-		Version: version, Format: format, DType: r.cfg.Model.DType, Base: r.cfg.Model.NameOrPath, Recipe: recipe, Data: report, Metrics: metrics, Step: s.Exported,
-		Digests: map[string]string{"tokenizer": tok.Digest(), "train": r.data.Train.Digest()},
-	}
-	if r.data.Eval != nil {
-		meta.Digests["eval"] = r.data.Eval.Digest()
-	}
-	return checkpoints.Write(dir, checkpoints.Export{
-		Dialect: r.cfg.Train.ExportDialect, Config: r.dir.Config, PadID: r.enc.Format().PadID, DType: r.dt.String(), Meta: meta,
-		Files: append(tokenizerFiles(tok), checkpoints.File{Name: "README.md", Data: card(meta, r.cfg.Train.ExportDialect)}), Tensors: tensors,
-		Into: true, Overwrite: true, // train.Run has made sure that whatever is there is of this run
-	})
-}
-
-// conclude prints what was reached, beside what needs no model.
-func (r *trainRun) conclude(s train.Summary) {
-	out := r.cfg.Train.OutputDir
-	if s.AlreadyFinished {
-		r.say("\nthis run is finished already: its model is in %s (choose another train.output_dir, or resume_from_checkpoint: never, to train again)", out)
-	}
-	if e := s.Last; e != nil {
-		if s.Best != nil && s.Best.Step == s.Exported {
-			e = s.Best
-		}
-		r.say("\nheld-out pairwise accuracy %.3f (chance 0.500, the longer answer wins %.3f), loss %.4f, %d groups", e.PairwiseAccuracy, r.longerWins(), e.Loss, e.Groups)
-	}
-	r.say("\nthe reward model of step %d is in %s:\n  rmtrain infer --checkpoint %s < samples.jsonl", s.Exported, out, out)
-}
-
-// longerWins is the accuracy of preferring the longer answer, in tokens, on the
-// evaluation data.
-func (r *trainRun) longerWins() float64 {
-	var right, pairs float64
-	for i := range r.data.Eval.Len() {
-		a := r.data.Eval.Group(i).Answers
-		for j := range a {
-			for k := range a {
-				if a[j].Rank >= a[k].Rank {
-					continue
-				}
-				pairs++
-				switch d := len(a[j].Tokens) - len(a[k].Tokens); {
-				case d > 0:
-					right++
-				case d == 0:
-					right += 0.5
-				}
-			}
-		}
-	}
-	return right / max(pairs, 1)
 }

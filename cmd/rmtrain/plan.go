@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"rmtrain/data"
+	"rmtrain/train"
+)
+
+// plan prints what the run will do, and the memory that it takes.
+func (r *trainRun) plan(context.Context) error {
+	available := availableMemory()
+	if err := r.forecast(available); err != nil {
+		return err
+	}
+	c, f, t := r.model, r.planned, r.cfg.Train
+	r.say("\nplan")
+	r.say("  model    %s", r.cfg.Model.NameOrPath)
+	r.say("           %s parameters in %s on %s: %d layers, %d channels, %d:%d heads of %d", si(float64(parameters(c))), r.cfg.Model.DType, r.backend.Name(), c.Layers, c.Hidden, c.Heads, c.KVHeads, c.HeadDim)
+	r.say("  data     %s to train on, %s to evaluate on", count(f.Groups, "group"), count(groupsOf(r.data.Eval), "group"))
+	r.say("  steps    %d of %s each, %d in an epoch, %d to warm up", f.TotalSteps, count(min(t.PromptsPerStep, f.Groups), "group"), f.StepsPerEpoch, f.WarmupSteps)
+	r.say("  step 1   %d tokens, %d to compute after sharing prompts, in %s of at most %d", f.Tokens, f.Rows, count(len(f.MicroBatches), "pass"), f.MaxRows)
+	r.say("  output   %s", t.OutputDir)
+	r.say("\nmemory%s", map[bool]string{true: ", with activations recomputed in the backward pass"}[r.options.Recompute])
+	writeMemory(r.w, f.Memory)
+	if sum := total(f.Memory); sum > available {
+		r.say("note: that is more than the %s that this machine has available (lower train.max_tokens_per_batch or data.max_length, or set train.recompute to always)", mebibytes(available))
+	}
+	return nil
+}
+
+// forecast plans the run, and decides whether to recompute activations.
+func (r *trainRun) forecast(available int64) (err error) {
+	r.options.Recompute = r.cfg.Train.Recompute == "always"
+	r.planned, err = train.Plan(r.cfg, r.model, r.options, r.data.Train)
+	if err != nil || r.cfg.Train.Recompute != "auto" || fits(r.planned.Memory, available) {
+		return err
+	}
+	r.options.Recompute = true
+	r.planned, err = train.Plan(r.cfg, r.model, r.options, r.data.Train)
+	return err
+}
+
+func groupsOf(d *data.Dataset) int {
+	if d == nil {
+		return 0
+	}
+	return d.Len()
+}
+
+// count writes a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	if thing[len(thing)-1] == 's' {
+		return fmt.Sprintf("%d %ses", n, thing)
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rmtrain/checkpoints"
+	"rmtrain/configs"
+)
+
+// preflight finds what would fail after minutes of reading: it opens the backend
+// and looks at every path of the configuration. All mistakes are one error.
+func (r *trainRun) preflight(context.Context) error {
+	var errs []error
+	var err error
+	if r.dt, err = parseDType(r.cfg.Model.DType); err != nil {
+		return err
+	}
+	if r.backend, err = openBackend(r.cfg.Device, r.dt); err != nil {
+		errs = append(errs, err)
+	} else {
+		r.onClose(r.backend.Close)
+	}
+	if _, err := checkpoints.Resolve(r.cfg.Model.NameOrPath); err != nil {
+		errs = append(errs, fmt.Errorf("model.name_or_path: %w", err))
+	}
+	for _, p := range r.cfg.Data.Train {
+		errs = append(errs, readable("data.train", p))
+	}
+	for _, p := range r.cfg.Data.Eval {
+		errs = append(errs, readable("data.eval", p))
+	}
+	if t := r.cfg.Data.ChatTemplate; !slices.Contains([]string{"auto", "transcript", "none"}, t) {
+		errs = append(errs, readable("data.chat_template", t))
+	}
+	errs = append(errs, checkOutputDir(r.cfg))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("nothing was started:\n  %s", strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	}
+	return nil
+}
+
+// readable tells why the file or folder that a setting names cannot be read.
+func readable(key, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return f.Close()
+}
+
+// modelFiles are the marks of a model, whole or half written, in a folder.
+var modelFiles = []string{"config.json", "rmtrain.json", "rmtrain.incomplete", "model.safetensors", "model.safetensors.index.json"}
+
+// summaryFile is where a finished run says what it was.
+const summaryFile = "summary.json"
+
+// checkOutputDir refuses a folder that cannot be written, or that visibly holds
+// something else than this run. What depends on the data is compared again, in
+// full, by package train; here is only what saves the user from waiting for it.
+func checkOutputDir(c configs.Run) error {
+	dir := c.Train.OutputDir
+	if err := writable(dir); err != nil {
+		return fmt.Errorf("train.output_dir: %w", err)
+	}
+	states, err := checkpoints.States(dir)
+	if err != nil {
+		return fmt.Errorf("train.output_dir: %w", err)
+	}
+	summary, err := os.ReadFile(filepath.Join(dir, summaryFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("train.output_dir: %w", err)
+	}
+	begun := len(states) > 0 || summary != nil
+	switch {
+	case begun && c.Train.ResumeFrom == "never":
+		return fmt.Errorf("train.output_dir: %s holds a run (choose another folder, or set train.resume_from_checkpoint to auto to go on with it)", dir)
+	case begun:
+		if summary == nil {
+			summary = states[len(states)-1].JSON
+		}
+		return sameRun(dir, summary, settings(c))
+	}
+	for _, name := range modelFiles {
+		if exists(filepath.Join(dir, name)) {
+			return fmt.Errorf("train.output_dir: %s holds a model that this run did not make (%s), which would be overwritten (choose another folder)", dir, name)
+		}
+	}
+	return nil
+}
+
+// writable tells why dir, or the nearest folder above it that exists, cannot be
+// written.
+func writable(dir string) error {
+	for at := dir; ; at = filepath.Dir(at) {
+		st, err := os.Stat(at)
+		if errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !st.IsDir() {
+			return fmt.Errorf("%s is a file, not a folder", at)
+		}
+		if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
+			return fmt.Errorf("%s: %w (choose a folder that can be written)", at, err)
+		}
+		return nil
+	}
+}
+
+// sameRun compares the identity that a run has stored in dir with the settings, as
+// far as it has them: some names in it are not settings.
+func sameRun(dir string, stored []byte, here map[string]string) error {
+	var s struct {
+		Identity map[string]string `json:"identity"`
+	}
+	if err := json.Unmarshal(stored, &s); err != nil {
+		return fmt.Errorf("train.output_dir: what the run in %s says of itself cannot be read: %w (choose another folder)", dir, err)
+	}
+	var differ []string
+	for key, there := range s.Identity {
+		if now, ok := here[key]; ok && now != there {
+			differ = append(differ, fmt.Sprintf("%s is %s there and %s here", key, there, now))
+		}
+	}
+	if len(differ) == 0 {
+		return nil
+	}
+	slices.Sort(differ)
+	return fmt.Errorf("train.output_dir: %s holds another run: %s (choose another folder, or restore the settings)", dir, strings.Join(differ, "; "))
+}
+
+// settings returns every setting by its key, in the spelling of a run's identity.
+func settings(c configs.Run) map[string]string {
+	out := map[string]string{}
+	sections := reflect.ValueOf(c)
+	for i := range sections.NumField() {
+		section := sections.Field(i)
+		if section.Kind() != reflect.Struct {
+			continue
+		}
+		for j := range section.NumField() {
+			key := sections.Type().Field(i).Tag.Get("mapstructure") + "." + section.Type().Field(j).Tag.Get("mapstructure")
+			out[key] = fmt.Sprint(section.Field(j).Interface())
+		}
+	}
+	return out
+}
