@@ -19,7 +19,6 @@ import (
 // A Tokenizer is a model's tokenizer with its special tokens and chat template.
 // It may be used by many goroutines at once.
 type Tokenizer struct {
-	dir        string
 	files      []File
 	definition *definition
 	config     config
@@ -31,10 +30,9 @@ type Tokenizer struct {
 	plain *hf.Tokenizer
 	// nul is the same tokenizer for texts with NUL bytes; see nulJSON. It is made
 	// when the first such text comes.
-	nul      func() (*hf.Tokenizer, error)
-	closing  sync.Once
-	mu       sync.Mutex
-	nulReady *hf.Tokenizer
+	nul     *hf.Tokenizer
+	nulErr  error
+	nulOnce sync.Once
 }
 
 // Open reads tokenizer.json and what lies beside it in a model's folder.
@@ -46,14 +44,14 @@ func Open(dir string) (*Tokenizer, error) {
 	if fileByName(files, mainFile) == nil {
 		return nil, errNoTokenizer(dir, files)
 	}
-	t, err := fromFiles(dir, files)
+	t, err := fromFiles(files)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: open %s: %w", dir, err)
 	}
 	return t, nil
 }
 
-func fromFiles(dir string, files []File) (*Tokenizer, error) {
+func fromFiles(files []File) (*Tokenizer, error) {
 	d, err := parseDefinition(fileByName(files, mainFile))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", mainFile, err)
@@ -70,28 +68,24 @@ func fromFiles(dir string, files []File) (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", mainFile, err)
 	}
-	t := &Tokenizer{dir: dir, files: files, definition: d, config: c, plain: plain}
-	t.nul = sync.OnceValues(t.openNUL)
+	t := &Tokenizer{files: files, definition: d, config: c, plain: plain}
 	t.prefix, t.suffix = t.probeSpecials()
 	t.digest = digest(data, c.specials)
 	t.warnings = t.inspect()
 	return t, nil
 }
 
-// openNUL loads the tokenizer for texts with NUL bytes.
-func (t *Tokenizer) openNUL() (*hf.Tokenizer, error) {
-	data, err := t.definition.nulJSON()
-	if err != nil {
-		return nil, err
-	}
-	nul, err := hf.FromBytes(data)
-	if err != nil {
-		return nil, err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.nulReady = nul
-	return nul, nil
+// forNUL returns the tokenizer for texts with NUL bytes.
+func (t *Tokenizer) forNUL() (*hf.Tokenizer, error) {
+	t.nulOnce.Do(func() {
+		data, err := t.definition.nulJSON()
+		if err != nil {
+			t.nulErr = err
+			return
+		}
+		t.nul, t.nulErr = hf.FromBytes(data)
+	})
+	return t.nul, t.nulErr
 }
 
 // digest hashes the definition, whose keys json.Marshal has sorted, and the special
@@ -117,7 +111,7 @@ func (t *Tokenizer) Encode(text string, addSpecial bool) ([]int32, error) {
 			return nil, fmt.Errorf("tokenizer: encode: the text has a NUL at byte %d and the noncharacters %+q, "+
 				"which stand for it, at byte %d (remove either)", at, nulPlaceholder, clash)
 		}
-		nul, err := t.nul()
+		nul, err := t.forNUL()
 		if err != nil {
 			return nil, fmt.Errorf("tokenizer: encode: the NUL at byte %d: %w", at, err)
 		}
@@ -143,7 +137,7 @@ func (t *Tokenizer) Decode(ids []int32) (string, error) {
 		return text, nil
 	}
 	// No text: either there is none, or the library refused one with a NUL byte.
-	nul, err := t.nul()
+	nul, err := t.forNUL()
 	if err != nil {
 		return "", fmt.Errorf("tokenizer: decode: %w", err)
 	}
@@ -191,15 +185,10 @@ func (t *Tokenizer) Warnings() []string { return slices.Clone(t.warnings) }
 
 // Close frees the Rust side; nothing may use t after it.
 func (t *Tokenizer) Close() error {
-	var err error
-	t.closing.Do(func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.nulReady != nil {
-			err = t.nulReady.Close()
-		}
-		err = errors.Join(err, t.plain.Close())
-	})
+	err := t.plain.Close()
+	if t.nul != nil {
+		err = errors.Join(err, t.nul.Close())
+	}
 	return err
 }
 
