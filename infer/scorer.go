@@ -5,12 +5,8 @@ package infer
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"sync"
 
 	"rmtrain/checkpoints"
@@ -48,6 +44,9 @@ type Scorer struct {
 
 // Open loads the reward model that path means; see checkpoints.Open.
 func Open(path string, o Options) (*Scorer, error) {
+	if o.MaxLength < 0 || o.BatchTokens < 0 {
+		return nil, fmt.Errorf("infer: open %s: a negative max length %d or number of batch tokens %d", path, o.MaxLength, o.BatchTokens)
+	}
 	dir, err := checkpoints.Open(path)
 	if err != nil {
 		return nil, err
@@ -60,103 +59,15 @@ func Open(path string, o Options) (*Scorer, error) {
 	if !dir.Has(headName) {
 		return nil, fmt.Errorf("infer: open %s: the model has no value head, so it cannot score (train one with `rmtrain --config`, or attach one with `rmtrain export --value-head`)", path)
 	}
-	enc, err := encoder(dir, c, o.MaxLength)
+	enc, err := newEncoder(dir, c, o.MaxLength)
 	if err != nil {
 		return nil, fmt.Errorf("infer: open %s: %w", path, err)
 	}
 	s := &Scorer{Dir: dir, Config: c, Encoder: enc, batchTokens: cmp.Or(o.BatchTokens, 8192)}
-	if s.model, err = LoadModel(dir, o.Backend, c, llama.Options{DType: o.DType, MaxRows: s.batchTokens, MaxAnswers: 64}, nil); err != nil {
+	if s.model, err = LoadModel(dir, o.Backend, c, llama.Options{DType: o.DType, MaxRows: s.batchTokens, MaxAnswers: s.batchTokens}, nil); err != nil {
 		return nil, errors.Join(err, enc.Tokenizer().Close())
 	}
 	return s, nil
-}
-
-// LoadModel checks that dir holds all that the network needs, and loads it. A model
-// without a value head takes head, in float32; one that has a head keeps it.
-func LoadModel(dir *checkpoints.Dir, b kernels.Backend, c llama.Config, o llama.Options, head []float32) (*llama.Model, error) {
-	m, err := llama.New(b, c, o)
-	if err != nil {
-		return nil, fmt.Errorf("infer: allocate the model of %s: %w", dir.Path, err)
-	}
-	var want []checkpoints.Want
-	for _, p := range m.Params() {
-		want = append(want, checkpoints.Want{Name: p.Name, Shape: p.Shape, Optional: p.Name == headName && head != nil})
-	}
-	if err := dir.Check(want); err != nil {
-		m.Close()
-		return nil, err
-	}
-	err = m.Load(func(name string, dt kernels.DType, _ []int, dst []byte) error {
-		if name == headName && !dir.Has(name) {
-			return putFloats(dst, dt, head)
-		}
-		return dir.Read(name, dt.String(), dst)
-	})
-	if err != nil {
-		m.Close()
-		return nil, err
-	}
-	return m, nil
-}
-
-// putFloats writes x to dst as dt, little endian, rounding to nearest even.
-func putFloats(dst []byte, dt kernels.DType, x []float32) error {
-	if len(dst) != len(x)*dt.Size() {
-		return fmt.Errorf("infer: a value head of %d numbers does not fit a model of %d channels", len(x), len(dst)/dt.Size())
-	}
-	for i, v := range x {
-		bits := math.Float32bits(v)
-		switch dt {
-		case kernels.BF16:
-			bits += 0x7fff + bits>>16&1
-			binary.LittleEndian.PutUint16(dst[2*i:], uint16(bits>>16))
-		default:
-			binary.LittleEndian.PutUint32(dst[4*i:], bits)
-		}
-	}
-	return nil
-}
-
-// FormatOf returns how dir's conversations become ids: as rmtrain.json says, or,
-// without one, as the programs do for which such a folder is made.
-func FormatOf(dir *checkpoints.Dir, c llama.Config, t *tokenizer.Tokenizer) (tokenizer.Format, error) {
-	if dir.Meta != nil && len(dir.Meta.Format) > 0 {
-		var f tokenizer.Format
-		if err := json.Unmarshal(dir.Meta.Format, &f); err != nil {
-			return f, fmt.Errorf("read rmtrain.json: field format: %w", err)
-		}
-		return f, nil
-	}
-	f := tokenizer.Format{Template: t.ChatTemplate(), MaxLength: c.MaxPositions, TruncationSide: "left", ScorePosition: "last_non_pad", PadID: c.PadTokenID}
-	if dir.Dialect == "starling" { // the model card's class: id 0, 2048 tokens
-		f.MaxLength, f.ScorePosition, f.PadID = min(2048, c.MaxPositions), "before_first_pad", max(0, c.PadTokenID)
-	}
-	if f.PadID < 0 {
-		f.ScorePosition = "last_token" // what transformers does without a pad_token_id
-	}
-	return f, nil
-}
-
-func encoder(dir *checkpoints.Dir, c llama.Config, maxLength int) (*tokenizer.Encoder, error) {
-	t, err := tokenizer.Open(dir.Path)
-	if err != nil {
-		return nil, err
-	}
-	f, err := FormatOf(dir, c, t)
-	if err != nil {
-		return nil, errors.Join(err, t.Close())
-	}
-	if maxLength > c.MaxPositions {
-		return nil, errors.Join(fmt.Errorf("max length %d is above the model's max_position_embeddings %d", maxLength, c.MaxPositions), t.Close())
-	}
-	if maxLength > 0 {
-		f.MaxLength = maxLength
-	}
-	e, err := tokenizer.NewEncoder(t, f)
-	if err != nil {
-		return nil, errors.Join(err, t.Close())
-	}
-	return e, nil
 }
 
 // Close frees the model and the tokenizer.
@@ -173,13 +84,18 @@ func (s *Scorer) Close() error {
 func (s *Scorer) Score(ctx context.Context, groups [][]tokenizer.Encoded) ([][]float64, error) {
 	scores := make([][]float64, len(groups))
 	var pieces []piece
+	var sizes []int
 	for i, g := range groups {
+		for j, e := range g {
+			if len(e.IDs) == 0 {
+				return nil, fmt.Errorf("infer: score: conversation %d of group %d has no token", j, i)
+			}
+		}
 		scores[i] = make([]float64, len(g))
-		pieces = s.split(pieces, scores[i], g)
+		pieces = append(pieces, split(g, scores[i], s.batchTokens)...)
 	}
-	sizes := make([]int, len(pieces))
-	for i, p := range pieces {
-		sizes[i] = data.PackRows(p.group, true)
+	for _, p := range pieces {
+		sizes = append(sizes, data.PackRows(p.group, true))
 	}
 	for _, bin := range data.Bins(sizes, s.batchTokens) {
 		if err := ctx.Err(); err != nil {
@@ -196,39 +112,6 @@ func (s *Scorer) Score(ctx context.Context, groups [][]tokenizer.Encoded) ([][]f
 	return scores, nil
 }
 
-// A piece is as many conversations of a group as go into one forward pass, and
-// where their scores belong.
-type piece struct {
-	group data.Group
-	out   []float64
-}
-
-// split appends the pieces of g, each within s.batchTokens if a single conversation is.
-func (s *Scorer) split(pieces []piece, out []float64, g []tokenizer.Encoded) []piece {
-	var p piece
-	lo, rows := 0, 0
-	for i, e := range g {
-		if len(p.group.Answers) > 0 && rows+len(e.IDs) > s.batchTokens {
-			// Only now is it worth to see what sharing saves.
-			with := data.Group{Answers: append(slices.Clip(p.group.Answers), data.Answer{Tokens: e.IDs})}
-			if rows = data.PackRows(with, true); rows > s.batchTokens {
-				p.out = out[lo:i]
-				pieces = append(pieces, p)
-				p, lo, rows = piece{}, i, 0
-			} else {
-				rows -= len(e.IDs)
-			}
-		}
-		p.group.Answers = append(p.group.Answers, data.Answer{Tokens: e.IDs})
-		rows += len(e.IDs)
-	}
-	if len(p.group.Answers) == 0 {
-		return pieces
-	}
-	p.out = out[lo:]
-	return append(pieces, p)
-}
-
 func (s *Scorer) forward(batch []piece) error {
 	groups := make([]data.Group, len(batch))
 	for i, p := range batch {
@@ -241,7 +124,7 @@ func (s *Scorer) forward(batch []piece) error {
 		return fmt.Errorf("infer: forward pass: %w", err)
 	}
 	for _, p := range batch {
-		n := copy(p.out, scores)
+		n := copy(p.scores, scores)
 		scores = scores[n:]
 	}
 	return nil
