@@ -90,11 +90,8 @@ func decodeRowGroup(arrows *pqarrow.FileReader, leaves []int, group int, out *fr
 	for records.Next() {
 		record := records.Record()
 		for i := range int(record.NumRows()) {
-			if b = appendRow(b[:0], record, i); len(b) > maxLine {
-				out.write(frameLong, nil)
-			} else {
-				out.write(frameRow, b)
-			}
+			b = appendRow(b[:0], record, i)
+			out.writeRow(b)
 		}
 		got += record.NumRows()
 		if out.err != nil {

@@ -14,6 +14,8 @@ func TestMain(m *testing.M) {
 	if ChildMain() {
 		return
 	}
+	// Under the race detector every child would wait for a second before it ends.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	os.Exit(m.Run())
 }
 

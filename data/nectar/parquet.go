@@ -42,7 +42,7 @@ func ChildMain() bool {
 	if !isChild {
 		return false
 	}
-	out := &frameWriter{w: bufio.NewWriterSize(os.Stdout, 1<<20)}
+	out := &frameWriter{w: bufio.NewWriterSize(os.Stdout, 1<<20), maxRow: maxLine}
 	if err := decodeParquet(path, out); err != nil {
 		out.write(frameError, []byte(err.Error()))
 	} else {
@@ -207,8 +207,17 @@ func (h *head) Write(b []byte) (int, error) {
 
 // A frameWriter is the child's end. Its first failure is kept.
 type frameWriter struct {
-	w   *bufio.Writer
-	err error
+	w      *bufio.Writer
+	maxRow int // bytes of the longest row that is written
+	err    error
+}
+
+func (f *frameWriter) writeRow(json []byte) {
+	if len(json) > f.maxRow {
+		f.write(frameLong, nil)
+		return
+	}
+	f.write(frameRow, json)
 }
 
 func (f *frameWriter) write(kind byte, body []byte) {
