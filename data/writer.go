@@ -165,6 +165,9 @@ func (w *Writer) commit() error {
 
 // publish makes the written file durable under its name.
 func (w *Writer) publish() error {
+	if err := w.file.Chmod(0o644); err != nil { // as temporary it is the user's alone
+		return err
+	}
 	if err := w.file.Sync(); err != nil {
 		return err
 	}
@@ -197,7 +200,7 @@ func (w *Writer) Close() error {
 	return err
 }
 
-// A spool is a temporary file for what comes later in the final one.
+// A spool is a nameless temporary file for what comes later in the final one.
 type spool struct {
 	*bufio.Writer
 	file *os.File
@@ -206,6 +209,10 @@ type spool struct {
 func newSpool(path string) (*spool, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp*")
 	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil { // it lives until it is closed
+		f.Close()
 		return nil, err
 	}
 	return &spool{bufio.NewWriterSize(f, 1<<18), f}, nil
@@ -223,9 +230,7 @@ func (s *spool) copyTo(w io.Writer) error {
 }
 
 func (s *spool) discard() {
-	if s == nil {
-		return
+	if s != nil {
+		s.file.Close()
 	}
-	s.file.Close()
-	os.Remove(s.file.Name())
 }
