@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -89,7 +90,7 @@ func fillExample(dir string) error {
 		return err
 	}
 	return errors.Join(
-		writeModel(filepath.Join(dir, "model"), corpus(train)),
+		writeModel(filepath.Join(dir, "model"), corpus(train), nil),
 		nectar.WriteParquet(filepath.Join(dir, "train.parquet"), w.rows(train)),
 		nectar.WriteParquet(filepath.Join(dir, "test.parquet"), w.rows(test)),
 		os.WriteFile(filepath.Join(dir, "samples.jsonl"), requests, 0o644),
@@ -155,9 +156,9 @@ var exampleSpecials = []string{"<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end
 
 const exampleTemplate = `{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}`
 
-// writeModel writes a Hugging Face folder of a Llama language model with random
-// weights and a tokenizer learned from text.
-func writeModel(dir, text string) error {
+// writeModel writes a Hugging Face folder of a language model with random weights
+// and a tokenizer learned from text. Settings are added to those of its config.json.
+func writeModel(dir, text string, settings map[string]any) error {
 	vocab, tokenizerJSON, err := exampleTokenizer(text)
 	if err != nil {
 		return err
@@ -169,6 +170,7 @@ func writeModel(dir, text string) error {
 		"initializer_range": 0.02, "tie_word_embeddings": false, "attention_bias": false, "mlp_bias": false,
 		"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "use_cache": true,
 	}
+	maps.Copy(config, settings)
 	tokenizerConfig := map[string]any{
 		"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 1024, "clean_up_tokenization_spaces": false,
 		"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "chat_template": exampleTemplate,

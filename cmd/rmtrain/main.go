@@ -20,6 +20,7 @@ func main() {
 	if nectar.ChildMain() { // this process only decodes Parquet for its parent
 		return
 	}
+	signal.Ignore(syscall.SIGXFSZ) // a limit on the size of files is an error of a write, like a full disk
 	ctx, stop := untilSignal()
 	err := command().ExecuteContext(ctx)
 	stop()
