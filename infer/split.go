@@ -29,26 +29,32 @@ func split(group []tokenizer.Encoded, scores []float64, budget int) []piece {
 }
 
 // fit returns how many conversations, at least one, make the next piece: as many as
-// fit the budget and save rows by what they share. One that was truncated, say, shares
-// nothing and would cost the others what they share.
+// fit the budget and save rows by what they share. A truncated one, say, has nothing but
+// BOS in common with its neighbours, and would cost them what they share.
 func fit(group []tokenizer.Encoded, budget int) int {
 	first := group[0].IDs
-	shared, total, rows := len(first)-1, len(first), len(first)
-	for i, e := range group[1:] {
-		shared = commonPrefix(first[:shared], e.IDs[:len(e.IDs)-1]) // the last token is scored
-		total += len(e.IDs)
-		with := total - (i+1)*shared // the shared rows are there once
-		if with > budget || with > rows+len(e.IDs) {
-			return i + 1
+	shared, total, rows := len(first), len(first), len(first)
+	for i := 1; i < len(group); i++ {
+		ids := group[i].IDs
+		shared = min(shared, common(first, ids))
+		total += len(ids)
+		with := total - i*shared // what is shared is there once
+		if with > budget || with >= rows+len(ids) {
+			return i
+		}
+		if i+1 < len(group) && common(ids, group[i+1].IDs)-shared > shared {
+			return i // it saves more rows with the next one
 		}
 		rows = with
 	}
 	return len(group)
 }
 
-func commonPrefix(a, b []int32) int {
+// common returns how many leading ids two conversations can share. The last one of
+// each is scored, and has a row of its own.
+func common(a, b []int32) int {
 	n := 0
-	for n < min(len(a), len(b)) && a[n] == b[n] {
+	for n < min(len(a), len(b))-1 && a[n] == b[n] {
 		n++
 	}
 	return n
