@@ -149,18 +149,24 @@ func TestFirstFailureStopsEverything(t *testing.T) {
 // TestOperationsAllocateNothingPerRow measures the Go memory of operations on many
 // rows, once scratch memory has grown.
 func TestOperationsAllocateNothingPerRow(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	each(t, func(t *testing.T, b *backend) {
-		ops := suite(t, b, 1000)
+		const rows = 1000
+		ops := suite(t, b, rows)
 		for _, op := range ops {
 			op.run()
 		}
 		for _, op := range ops {
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			op.run()
-			runtime.ReadMemStats(&after)
-			if n := after.TotalAlloc - before.TotalAlloc; n > 16<<10 {
-				t.Errorf("%s allocates %d bytes", op.name, n)
+			least := uint64(math.MaxUint64) // of several, since the runtime allocates now and then
+			for range 5 {
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				op.run()
+				runtime.ReadMemStats(&after)
+				least = min(least, after.TotalAlloc-before.TotalAlloc)
+			}
+			if least > 4*rows {
+				t.Errorf("%s allocates %d bytes for %d rows", op.name, least, rows)
 			}
 		}
 	})
