@@ -35,6 +35,9 @@ type signalError struct{ syscall.Signal }
 
 func (s signalError) Error() string { return s.String() }
 
+// Is makes a signal one way for a context to be canceled.
+func (s signalError) Is(target error) bool { return target == context.Canceled }
+
 // status is that of a process which the signal ended, as shells report it.
 func (s signalError) status() int { return 128 + int(s.Signal) }
 
@@ -72,11 +75,15 @@ func exitStatus(ctx context.Context, err error) int {
 	if err == nil {
 		return 0
 	}
-	if !errors.Is(err, errSomeBad) {
+	var s signalError
+	stopped := errors.As(context.Cause(ctx), &s)
+	switch {
+	case stopped && errors.Is(err, context.Canceled):
+		fmt.Fprintf(os.Stderr, "rmtrain: stopped (%v)\n", s)
+	case !errors.Is(err, errSomeBad):
 		fmt.Fprintln(os.Stderr, "rmtrain:", err)
 	}
-	var s signalError
-	if errors.As(context.Cause(ctx), &s) {
+	if stopped {
 		return s.status()
 	}
 	return 1

@@ -18,7 +18,7 @@ func digest(b []byte) string {
 }
 
 // export writes the final model into the run's folder.
-func (r *trainRun) export(dir string, format []byte, tensors []checkpoints.Tensor, s train.Summary) error {
+func (r *trainRun) export(dir string, tensors []checkpoints.Tensor, s train.Summary) error {
 	recipe, err := json.Marshal(r.cfg)
 	if err != nil {
 		return err
@@ -33,7 +33,7 @@ func (r *trainRun) export(dir string, format []byte, tensors []checkpoints.Tenso
 	}
 	tok := r.enc.Tokenizer()
 	meta := checkpoints.Meta{
-		Version: version, Format: format, DType: r.cfg.Model.DType, Base: r.cfg.Model.NameOrPath, Recipe: recipe, Data: report, Metrics: metrics, Step: s.Exported,
+		Version: version, Format: r.storedFormat(), DType: r.cfg.Model.DType, Base: r.cfg.Model.NameOrPath, Recipe: recipe, Data: report, Metrics: metrics, Step: s.Exported,
 		Digests: map[string]string{"tokenizer": tok.Digest(), "train": r.data.Train.Digest()},
 	}
 	if r.data.Eval != nil {

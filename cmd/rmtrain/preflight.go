@@ -43,7 +43,10 @@ func (r *trainRun) preflight(context.Context) error {
 	if t := r.cfg.Data.ChatTemplate; !slices.Contains([]string{"auto", "transcript", "none"}, t) {
 		errs = append(errs, readable("data.chat_template", t))
 	}
-	errs = append(errs, checkOutputDir(r.cfg))
+	if r.begun, err = begunRun(r.cfg); err == nil && r.begun != nil {
+		err = sameRun(r.cfg.Train.OutputDir, r.begun, settings(r.cfg))
+	}
+	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("nothing was started:\n  %s", strings.ReplaceAll(err.Error(), "\n", "\n  "))
 	}
@@ -65,38 +68,36 @@ var modelFiles = []string{"config.json", "rmtrain.json", "rmtrain.incomplete", "
 // summaryFile is where a finished run says what it was.
 const summaryFile = "summary.json"
 
-// checkOutputDir refuses a folder that cannot be written, or that visibly holds
-// something else than this run. What depends on the data is compared again, in
-// full, by package train; here is only what saves the user from waiting for it.
-func checkOutputDir(c configs.Run) error {
+// begunRun returns what the run that lies in output_dir says of itself, nil if there
+// is none. It refuses a folder that cannot be written, or that holds something else.
+func begunRun(c configs.Run) ([]byte, error) {
 	dir := c.Train.OutputDir
 	if err := writable(dir); err != nil {
-		return fmt.Errorf("train.output_dir: %w", err)
+		return nil, fmt.Errorf("train.output_dir: %w", err)
 	}
 	states, err := checkpoints.States(dir)
 	if err != nil {
-		return fmt.Errorf("train.output_dir: %w", err)
+		return nil, fmt.Errorf("train.output_dir: %w", err)
 	}
-	summary, err := os.ReadFile(filepath.Join(dir, summaryFile))
+	begun, err := os.ReadFile(filepath.Join(dir, summaryFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("train.output_dir: %w", err)
+		return nil, fmt.Errorf("train.output_dir: %w", err)
 	}
-	begun := len(states) > 0 || summary != nil
-	switch {
-	case begun && c.Train.ResumeFrom == "never":
-		return fmt.Errorf("train.output_dir: %s holds a run (choose another folder, or set train.resume_from_checkpoint to auto to go on with it)", dir)
-	case begun:
-		if summary == nil {
-			summary = states[len(states)-1].JSON
+	if begun == nil && len(states) > 0 {
+		begun = states[len(states)-1].JSON
+	}
+	if begun != nil {
+		if c.Train.ResumeFrom == "never" {
+			return nil, fmt.Errorf("train.output_dir: %s holds a run (choose another folder, or set train.resume_from_checkpoint to auto to go on with it)", dir)
 		}
-		return sameRun(dir, summary, settings(c))
+		return begun, nil
 	}
 	for _, name := range modelFiles {
 		if exists(filepath.Join(dir, name)) {
-			return fmt.Errorf("train.output_dir: %s holds a model that this run did not make (%s), which would be overwritten (choose another folder)", dir, name)
+			return nil, fmt.Errorf("train.output_dir: %s holds a model that this run did not make (%s), which would be overwritten (choose another folder)", dir, name)
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // writable tells why dir, or the nearest folder above it that exists, cannot be
@@ -120,8 +121,9 @@ func writable(dir string) error {
 	}
 }
 
-// sameRun compares the identity that a run has stored in dir with the settings, as
-// far as it has them: some names in it are not settings.
+// sameRun compares what a run in dir has stored of itself with what is known here, as
+// far as both name the same. Package train compares all of it, but only once the
+// data is read; here is what saves the user from waiting for that.
 func sameRun(dir string, stored []byte, here map[string]string) error {
 	var s struct {
 		Identity map[string]string `json:"identity"`
@@ -132,7 +134,7 @@ func sameRun(dir string, stored []byte, here map[string]string) error {
 	var differ []string
 	for key, there := range s.Identity {
 		if now, ok := here[key]; ok && now != there {
-			differ = append(differ, fmt.Sprintf("%s is %s there and %s here", key, there, now))
+			differ = append(differ, fmt.Sprintf("%s is %.40s there and %.40s here", key, there, now))
 		}
 	}
 	if len(differ) == 0 {

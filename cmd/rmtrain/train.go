@@ -71,6 +71,7 @@ type trainRun struct {
 	cfg configs.Run
 	w   io.Writer
 
+	begun   []byte // what the run in output_dir says of itself; nil if there is none
 	dt      kernels.DType
 	backend kernels.Backend
 	dir     *checkpoints.Dir
@@ -131,7 +132,28 @@ func (r *trainRun) openModel(context.Context) (err error) {
 	for _, n := range append(r.dir.Notes, tok.Warnings()...) {
 		r.say("note: %s", n)
 	}
+	if r.begun != nil {
+		return sameRun(r.cfg.Train.OutputDir, r.begun, r.identity())
+	}
 	return nil
+}
+
+// identity names what determines the result besides configuration and data.
+func (r *trainRun) identity() map[string]string {
+	return map[string]string{
+		"base model's config.json": digest(r.dir.Config),
+		"tokenizer":                r.enc.Tokenizer().Digest(),
+		"format of conversations":  digest(r.storedFormat()),
+	}
+}
+
+// storedFormat is how conversations become ids, as rmtrain.json stores it.
+func (r *trainRun) storedFormat() []byte {
+	b, err := json.Marshal(r.enc.Format())
+	if err != nil {
+		panic(err) // strings and numbers always marshal
+	}
+	return b
 }
 
 // format is how conversations become ids, by the configuration.
@@ -269,10 +291,6 @@ func (r *trainRun) fit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	format, err := json.Marshal(r.enc.Format())
-	if err != nil {
-		return err
-	}
 	r.say("\n%s multiplies matrices at %sFLOP/s; ready to train after %.1f s\n", r.backend.Name(), si(peak), time.Since(r.started).Seconds())
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -282,12 +300,7 @@ func (r *trainRun) fit(ctx context.Context) error {
 	})()
 	s, err := train.Run(ctx, train.Inputs{
 		Config: r.cfg, Backend: r.backend, Model: r.network, Train: r.data.Train, Eval: r.data.Eval, PeakFLOPS: peak,
-		Identity: map[string]string{
-			"base model's config.json": digest(r.dir.Config), "tokenizer": r.enc.Tokenizer().Digest(), "format of conversations": digest(format),
-		},
-		Export: func(dir string, tensors []checkpoints.Tensor, s train.Summary) error {
-			return r.export(dir, format, tensors, s)
-		},
+		Identity: r.identity(), Export: r.export,
 		Log: r.w, Progress: isatty.IsTerminal(os.Stdout.Fd()),
 	})
 	if err != nil {
