@@ -44,6 +44,9 @@ func putFloats(dst []byte, dt kernels.DType, x []float32) error {
 		return fmt.Errorf("infer: a value head of %d numbers does not fit a model of %d channels", len(x), len(dst)/dt.Size())
 	}
 	for i, v := range x {
+		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+			return fmt.Errorf("infer: number %d of the value head is %v", i, v)
+		}
 		bits := math.Float32bits(v)
 		switch dt {
 		case kernels.BF16:

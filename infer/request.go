@@ -25,10 +25,6 @@ type Request struct {
 // requestFields are the fields that say what to score.
 var requestFields = []string{"text", "messages", "prompt", "answers", "input_ids"}
 
-// maxTokens bounds the memory that the conversations of one request may take: a
-// quarter of a gigabyte of ids.
-const maxTokens = 64 << 20
-
 // ParseRequest reads a JSON object. Fields that are null count as absent; other
 // fields than a request's are allowed and ignored.
 func ParseRequest(line []byte) (Request, error) {
@@ -194,8 +190,8 @@ func (s *Scorer) Encode(r Request) ([]tokenizer.Encoded, error) {
 		if out[i], err = s.encodeOne(r, answer); err != nil {
 			return nil, fmt.Errorf("answers[%d]: %w", i, err)
 		}
-		if total += len(out[i].IDs); total > maxTokens {
-			return nil, fmt.Errorf("the answers have more than %d tokens in all (divide them among several requests)", maxTokens)
+		if total += len(out[i].IDs); total > s.maxTokens {
+			return nil, fmt.Errorf("the answers have more than %d tokens in all (divide them among several requests)", s.maxTokens)
 		}
 	}
 	return out, nil

@@ -38,6 +38,7 @@ type Scorer struct {
 	Encoder *tokenizer.Encoder
 
 	batchTokens int
+	maxTokens   int        // of the conversations of one request, which bounds memory
 	mu          sync.Mutex // the model has room for one batch
 	model       *llama.Model
 }
@@ -63,7 +64,7 @@ func Open(path string, o Options) (*Scorer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("infer: open %s: %w", path, err)
 	}
-	s := &Scorer{Dir: dir, Config: c, Encoder: enc, batchTokens: cmp.Or(o.BatchTokens, 8192)}
+	s := &Scorer{Dir: dir, Config: c, Encoder: enc, batchTokens: cmp.Or(o.BatchTokens, 8192), maxTokens: 64 << 20}
 	if s.model, err = LoadModel(dir, o.Backend, c, llama.Options{DType: o.DType, MaxRows: s.batchTokens, MaxAnswers: s.batchTokens}, nil); err != nil {
 		return nil, errors.Join(err, enc.Tokenizer().Close())
 	}

@@ -2,8 +2,10 @@ package infer
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,10 +15,12 @@ import (
 	"sync"
 	"testing"
 
+	"rmtrain/checkpoints"
 	"rmtrain/data"
 	"rmtrain/data/tokenizer"
 	"rmtrain/kernels"
 	"rmtrain/kernels/cpu"
+	"rmtrain/kernels/llama"
 )
 
 // conversations returns groups that share a beginning, wholly, partly and not at all.
@@ -226,6 +230,91 @@ func TestEncodeRefusesTokensBeyondTheVocabulary(t *testing.T) {
 			t.Errorf("%s: error %v", line, err)
 		}
 	}
+}
+
+func TestEncodeBoundsTheTokensOfARequest(t *testing.T) {
+	s := openScorer(t, "testdata/huggingface", kernels.F32, Options{})
+	prompt := "Hi"
+	r := Request{Prompt: &prompt, Answers: slices.Repeat([]string{"yes"}, 10)}
+	g, err := s.Encode(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.maxTokens = 9 * len(g[0].IDs)
+	if _, err := s.Encode(r); err == nil || !strings.Contains(err.Error(), "divide them") {
+		t.Errorf("error %v", err)
+	}
+	r.Answers = r.Answers[1:]
+	if _, err := s.Encode(r); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLoadModelTakesAHeadOnlyWhereThereIsNone(t *testing.T) {
+	for _, dt := range []kernels.DType{kernels.F32, kernels.BF16} {
+		b, err := cpu.New(dt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		load := func(path string, head func(hidden int) []float32) ([]float32, error) {
+			dir, err := checkpoints.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dir.Close()
+			c, err := llama.ParseConfig(dir.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := LoadModel(dir, b, c, llama.Options{DType: dt}, head(c.Hidden))
+			if err != nil {
+				return nil, err
+			}
+			defer m.Close()
+			i := slices.IndexFunc(m.Params(), func(p llama.Param) bool { return p.Name == headName })
+			w := m.Params()[i].Weight
+			raw := make([]byte, w.Bytes())
+			b.Download(raw, w)
+			return floats(raw, dt), b.Sync()
+		}
+		// 1+2^-8 and 1+3*2^-8 lie between two numbers of bfloat16: to even.
+		given := func(hidden int) []float32 {
+			return slices.Repeat([]float32{1 + 1.0/256, 1 + 3.0/256, -0.5, 3e-39}, hidden)[:hidden]
+		}
+		want := []float32{1 + 1.0/256, 1 + 3.0/256, -0.5}
+		if dt == kernels.BF16 {
+			want = []float32{1, 1 + 4.0/256, -0.5}
+		}
+		const base = "../checkpoints/testdata/base"
+		if got, err := load(base, given); err != nil || !slices.Equal(got[:3], want) {
+			t.Errorf("%v: head %v, %v; want %v", dt, got, err, want)
+		}
+		if _, err := load(base, func(int) []float32 { return []float32{1} }); err == nil || !strings.Contains(err.Error(), "does not fit") {
+			t.Errorf("%v: a short head: error %v", dt, err)
+		}
+		if _, err := load(base, func(n int) []float32 { return slices.Repeat([]float32{float32(math.NaN())}, n) }); err == nil || !strings.Contains(err.Error(), "is NaN") {
+			t.Errorf("%v: a head of NaN: error %v", dt, err)
+		}
+		if _, err := load(base, func(int) []float32 { return nil }); err == nil || !strings.Contains(err.Error(), headName) {
+			t.Errorf("%v: no head: error %v", dt, err)
+		}
+		if got, err := load("testdata/huggingface", given); err != nil || slices.Equal(got[:3], want) {
+			t.Errorf("%v: the model's own head was replaced: %v, %v", dt, got, err)
+		}
+	}
+}
+
+func floats(raw []byte, dt kernels.DType) []float32 {
+	out := make([]float32, len(raw)/dt.Size())
+	for i := range out {
+		if dt == kernels.BF16 {
+			out[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
+		} else {
+			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+		}
+	}
+	return out
 }
 
 func TestOpenRefuses(t *testing.T) {

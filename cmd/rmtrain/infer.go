@@ -106,12 +106,14 @@ func (o inferOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr i
 		return err
 	}
 	defer b.Close()
+	loaded := exitWhenStopped(ctx)
 	s, err := infer.Open(o.checkpoint, infer.Options{Backend: b, DType: dt, MaxLength: o.maxLength, BatchTokens: o.batchTokens})
+	loaded()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	for _, n := range append(s.Dir.Notes, s.Encoder.Tokenizer().Warnings()...) {
+	for _, n := range slices.Concat(s.Dir.Notes, s.Encoder.Tokenizer().Warnings()) {
 		fmt.Fprintln(stderr, "note:", n)
 	}
 	id, err := o.identity(s, b, dt, in)
@@ -121,6 +123,11 @@ func (o inferOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr i
 	if err := out.begin(id); err != nil {
 		return err
 	}
+	return o.score(ctx, s, in, out, stderr)
+}
+
+// score answers the lines of in that out has no answer to.
+func (o inferOptions) score(ctx context.Context, s *infer.Scorer, in *inputFile, out *scoreFile, stderr io.Writer) error {
 	if out.lines > 0 {
 		fmt.Fprintf(stderr, "resuming behind line %d\n", out.lines)
 	}
