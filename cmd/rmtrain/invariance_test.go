@@ -13,6 +13,12 @@ import (
 func TestTrainingHasTheSameBits(t *testing.T) {
 	t.Parallel()
 	want := trained(t)
+	for name, groups := range map[string]int{"data.json": smallTrain, "eval_data.json": smallTest} {
+		var report struct{ Groups int }
+		if err := json.Unmarshal(read(t, want, name), &report); err != nil || report.Groups != groups {
+			t.Errorf("%s: %d groups, %v", name, report.Groups, err)
+		}
+	}
 	data := "data.train=" + filepath.Join(small(t), "train.jsonl")
 	for name, c := range map[string]struct {
 		variables []string

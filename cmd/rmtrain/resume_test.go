@@ -83,7 +83,7 @@ func TestSignalsSaveAndAreReported(t *testing.T) {
 			if got := p.ProcessState.ExitCode(); got != c.status {
 				t.Errorf("status %d, want %d\n%s", got, c.status, stderr)
 			}
-			for _, part := range []string{c.name + ": finishing this step", "the state is saved"} {
+			for _, part := range []string{c.name + ": finishing this step", "rmtrain: train: interrupted"} {
 				if !strings.Contains(stderr.String(), part) {
 					t.Errorf("standard error has no %q:\n%s", part, stderr)
 				}

@@ -255,6 +255,23 @@ func (r *trainRun) sayData(took time.Duration) error {
 	return nil
 }
 
+// saveReports leaves what was found in the data beside the model. Package train may
+// still refuse the folder, so that what is there stays.
+func (r *trainRun) saveReports() error {
+	dir := r.cfg.Train.OutputDir
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return fmt.Errorf("train.output_dir: %w", err)
+	}
+	for name, report := range map[string]*nectar.Report{"data.json": r.data.TrainReport, "eval_data.json": r.data.EvalReport} {
+		if path := filepath.Join(dir, name); report != nil && !exists(path) {
+			if err := report.Save(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // loadModel reads the weights; a base model gets a new value head.
 func (r *trainRun) loadModel(ctx context.Context) (err error) {
 	defer exitWhenStopped(ctx)()
@@ -294,6 +311,9 @@ func (r *trainRun) fit(ctx context.Context) error {
 	r.say("\n%s multiplies matrices at %sFLOP/s; ready to train after %.1f s\n", r.backend.Name(), si(peak), time.Since(r.started).Seconds())
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if err := r.saveReports(); err != nil {
+		return err
 	}
 	defer context.AfterFunc(ctx, func() {
 		fmt.Fprintf(os.Stderr, "\n%v: finishing this step and saving a state (again to stop at once)\n", context.Cause(ctx))
