@@ -98,15 +98,26 @@ func TestMistakesAreFoundBeforeTheDataIsRead(t *testing.T) {
 		"train.freeze=7":                      "layers 0-1",
 		"data.max_length=4096":                "max_position_embeddings 1024",
 		"data.chat_template=" + dir:           "chat_template",
-		"train.resume_from_checkpoint=" + dir: "resume",
+		"train.resume_from_checkpoint=" + dir: "no complete training state",
 	} {
 		settings := []string{setting}
 		if strings.HasPrefix(setting, "data.max_length") {
 			settings = append(settings, "train.max_tokens_per_batch=4096")
 		}
-		if r := fails(t, training(t, filepath.Join(dir, "out"), settings...), part); strings.Contains(r.stdout, "training data") && !strings.HasPrefix(setting, "train.resume") {
+		if r := fails(t, training(t, filepath.Join(dir, "out"), settings...), part); strings.Contains(r.stdout, "training data") {
 			t.Errorf("%s was refused after the data was read", setting)
 		}
+	}
+	model := filepath.Join(dir, "model")
+	if err := writeModel(model, "text", nil); err != nil {
+		t.Fatal(err)
+	}
+	config := bytes.Replace(read(t, model, "config.json"), []byte(`"num_hidden_layers": 2`), []byte(`"num_hidden_layers": 3`), 1)
+	if err := os.WriteFile(filepath.Join(model, "config.json"), config, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := fails(t, training(t, filepath.Join(dir, "out"), "model.name_or_path="+model), "missing", "model.layers.2.mlp.up_proj.weight"); strings.Contains(r.stdout, "training data") {
+		t.Error("missing tensors were found after the data was read")
 	}
 	broken := filepath.Join(dir, "broken.jinja")
 	if err := os.WriteFile(broken, []byte("{% for m in messages %}"), 0o644); err != nil {

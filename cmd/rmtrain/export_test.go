@@ -208,10 +208,15 @@ func TestModelsOfTheHubCache(t *testing.T) {
 	if err := writeModel(snapshot, "some text", nil); err != nil {
 		t.Fatal(err)
 	}
+	cached := []string{"HF_HUB_CACHE=" + cache}
+	r := runWith(t, cached, append(training(t, filepath.Join(t.TempDir(), "out"), "model.name_or_path=someone/tiny"), "--dry-run")...)
+	if r.status != 0 || !strings.Contains(r.stdout, "model    someone/tiny\n") {
+		t.Errorf("status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
 	head := writeHead(t, []int{64}, newHead("normal", 64, 1))
 	for _, model := range []string{"someone/tiny", repo, snapshot} {
 		out := filepath.Join(t.TempDir(), "out")
-		r := runWith(t, []string{"HF_HUB_CACHE=" + cache}, "export", "--model", model, "--value-head", head, "--output", out)
+		r := runWith(t, cached, "export", "--model", model, "--value-head", head, "--output", out)
 		if r.status != 0 {
 			t.Fatalf("%s: status %d\n%s", model, r.status, r.stderr)
 		}

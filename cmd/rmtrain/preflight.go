@@ -86,6 +86,9 @@ func begunRun(c configs.Run) ([]byte, error) {
 	if begun == nil && len(states) > 0 {
 		begun = states[len(states)-1].JSON
 	}
+	if from := c.Train.ResumeFrom; from != "auto" && from != "never" {
+		return namedState(from)
+	}
 	if begun != nil {
 		if c.Train.ResumeFrom == "never" {
 			return nil, fmt.Errorf("train.output_dir: %s holds a run (choose another folder, or set train.resume_from_checkpoint to auto to go on with it)", dir)
@@ -119,6 +122,37 @@ func writable(dir string) error {
 		}
 		return nil
 	}
+}
+
+// namedState returns the JSON of the state in path.
+func namedState(path string) ([]byte, error) {
+	states, err := checkpoints.States(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("train.resume_from_checkpoint: %w", err)
+	}
+	for _, s := range states {
+		if filepath.Base(s.Path) == filepath.Base(path) {
+			return s.JSON, nil
+		}
+	}
+	return nil, fmt.Errorf("train.resume_from_checkpoint: %s is no complete training state (choose a folder named checkpoint-N in a run's output_dir)", path)
+}
+
+// lock keeps other processes from training into dir until the returned function is
+// called. Where a file system cannot lock folders there is no protection.
+func lock(dir string) (unlock func() error, err error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, fmt.Errorf("train.output_dir: %w", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("train.output_dir: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		f.Close()
+		return nil, fmt.Errorf("train.output_dir: another process is training into %s (wait for it, or choose another folder)", dir)
+	}
+	return f.Close, nil
 }
 
 // sameRun compares what a run in dir has stored of itself with what is known here, as

@@ -76,6 +76,7 @@ func TestSignalsSaveAndAreReported(t *testing.T) {
 				t.Fatal(err)
 			}
 			waitForSteps(t, out, 2)
+			fails(t, training(t, out, slow...), "another process is training into "+out)
 			if err := p.Process.Signal(c.signal); err != nil {
 				t.Fatal(err)
 			}
@@ -162,6 +163,17 @@ func TestAFinishedRunIsNotTrainedAgain(t *testing.T) {
 		t.Errorf("the model was written again (%v)", err)
 	}
 	fails(t, training(t, out, "train.resume_from_checkpoint=never"), "holds a run")
+}
+
+// A run may go on from a state that it names, in another folder.
+func TestResumingFromANamedState(t *testing.T) {
+	t.Parallel()
+	whole := trained(t, "train.save_steps=2")
+	state := "train.resume_from_checkpoint=" + filepath.Join(whole, "checkpoint-2")
+	if got := trained(t, state); !bytes.Equal(weights(t, got), weights(t, whole)) {
+		t.Error("weights differ")
+	}
+	fails(t, training(t, filepath.Join(t.TempDir(), "out"), state, "train.seed=1"), "another run", "train.seed is 0 there and 1 here")
 }
 
 // Whatever output_dir holds that is not this run is refused before data is read, and

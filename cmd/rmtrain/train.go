@@ -60,6 +60,11 @@ func (o trainOptions) run(ctx context.Context, w io.Writer) error {
 	if o.dryRun {
 		return nil
 	}
+	unlock, err := lock(cfg.Train.OutputDir)
+	if err != nil {
+		return err
+	}
+	r.onClose(unlock)
 	if err := r.loadModel(ctx); err != nil {
 		return err
 	}
@@ -258,12 +263,8 @@ func (r *trainRun) sayData(took time.Duration) error {
 // saveReports leaves what was found in the data beside the model. Package train may
 // still refuse the folder, so that what is there stays.
 func (r *trainRun) saveReports() error {
-	dir := r.cfg.Train.OutputDir
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return fmt.Errorf("train.output_dir: %w", err)
-	}
 	for name, report := range map[string]*nectar.Report{"data.json": r.data.TrainReport, "eval_data.json": r.data.EvalReport} {
-		if path := filepath.Join(dir, name); report != nil && !exists(path) {
+		if path := filepath.Join(r.cfg.Train.OutputDir, name); report != nil && !exists(path) {
 			if err := report.Save(path); err != nil {
 				return err
 			}
