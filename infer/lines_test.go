@@ -82,6 +82,18 @@ func TestEveryLineIsAnsweredInItsPlace(t *testing.T) {
 	}
 }
 
+func TestRolesThatAFormatDoesNotKnowAreErrors(t *testing.T) {
+	in := `{"messages": [{"role": "tool", "content": "a"}, {"role": "assistant", "content": "b"}]}` + "\n" +
+		`{"prompt": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}], "answers": ["c"]}` + "\n" + good
+	s := openScorer(t, "testdata/starling", kernels.F32, Options{}) // it has no template: transcripts
+	got, _ := scoreLines(t, s, strings.NewReader(in), LineOptions{})
+	for i, want := range []string{`role \"tool\"`, "only the first may be", `{"score"`} {
+		if !strings.Contains(got[i], want) {
+			t.Errorf("%s, want %s", got[i], want)
+		}
+	}
+}
+
 func TestAnswersToAPromptAreLists(t *testing.T) {
 	s := openScorer(t, "testdata/huggingface", kernels.F32, Options{})
 	long := strings.Repeat("word ", 60)

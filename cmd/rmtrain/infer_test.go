@@ -153,6 +153,21 @@ func TestInferRefusesBeforeItLoadsAnything(t *testing.T) {
 	}
 }
 
+func TestInferFindsHubModels(t *testing.T) {
+	cache := t.TempDir()
+	snapshot := filepath.Join(cache, "models--org--name", "snapshots", "abc")
+	if err := os.CopyFS(snapshot, os.DirFS(tinyScorer)); err != nil {
+		t.Fatal(err)
+	}
+	in := tempFile(t, "in", `{"text": "Hello"}`)
+	want := ok(t, "infer", "--checkpoint", tinyScorer, "--input", in)
+	for _, name := range []string{"org/name", filepath.Join(cache, "models--org--name")} {
+		if r := runWith(t, []string{"HF_HUB_CACHE=" + cache}, "infer", "--checkpoint", name, "--input", in); r.stdout != want {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
 func TestInferOutputReplacesOnlyOnRequest(t *testing.T) {
 	in, dir := scoringRequests(t, 20), t.TempDir()
 	out := filepath.Join(dir, "scores.jsonl")
