@@ -1,0 +1,468 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func fetch(t *testing.T, o Options) string {
+	t.Helper()
+	o.ID = testID
+	folder, err := Fetch(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+func fetchError(t *testing.T, o Options, wants ...string) {
+	t.Helper()
+	o.ID = testID
+	_, err := Fetch(context.Background(), o)
+	if err == nil {
+		t.Fatalf("no error; want %q", wants)
+	}
+	for _, want := range wants {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q lacks %q", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("error %q tells a secret", err)
+	}
+}
+
+func TestFetchWritesTheCacheOfHuggingfaceHub(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	folder := fetch(t, Options{})
+	h.checkFiles(t, folder, "config.json", "tokenizer.json", "model.safetensors")
+	repo := filepath.Join(os.Getenv("HF_HOME"), "hub", "models--org--name")
+	if want := filepath.Join(repo, "snapshots", testCommit); folder != want {
+		t.Errorf("folder is %s, want %s", folder, want)
+	}
+	for _, name := range []string{"config.json", "model.safetensors"} {
+		to, err := os.Readlink(filepath.Join(folder, name))
+		if want := "../../blobs/" + etagOf(h.files[name]); err != nil || to != want {
+			t.Errorf("%s links to %q (%v), want %q", name, to, err, want)
+		}
+		if _, err := os.Stat(filepath.Join(repo, "../.locks/models--org--name", etagOf(h.files[name])+".lock")); err != nil {
+			t.Error(err)
+		}
+	}
+	if ref, err := os.ReadFile(filepath.Join(repo, "refs", "main")); string(ref) != testCommit {
+		t.Errorf("refs/main is %q (%v)", ref, err)
+	}
+}
+
+func TestFetchTakesOneWeightFormat(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	fetch(t, Options{})
+	if h.asked["pytorch_model.bin"]+h.asked["README.md"] > 0 {
+		t.Errorf("asked for %v", h.asked)
+	}
+	h.change(func() {
+		delete(h.files, "model.safetensors")
+		h.commit = strings.Repeat("b", 40)
+	})
+	h.checkFiles(t, fetch(t, Options{Newest: true}), "config.json", "tokenizer.json", "pytorch_model.bin")
+	h.checkFiles(t, fetch(t, Options{All: true}), "README.md")
+}
+
+func TestFetchUsesTheCacheFirst(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	first := fetch(t, Options{})
+	lists, heads := h.lists, h.heads
+	if again := fetch(t, Options{}); again != first {
+		t.Errorf("%s, then %s", first, again)
+	}
+	if h.lists != lists || h.heads != heads {
+		t.Error("the hub was asked about what is in the cache")
+	}
+	h.change(func() { h.commit = strings.Repeat("c", 40) })
+	newest := fetch(t, Options{Newest: true})
+	if filepath.Base(newest) != h.commit {
+		t.Errorf("the newest is %s", newest)
+	}
+	if h.asked["model.safetensors"] > 80 { // in pieces of 64 bytes
+		t.Errorf("the same content came again: %v", h.asked)
+	}
+	if got := fetch(t, Options{Revision: testCommit}); got != first {
+		t.Errorf("commit %s is in %s", testCommit, got)
+	}
+}
+
+func TestFetchCompletesWhatTheCacheHas(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	folder := fetch(t, Options{})
+	for _, name := range []string{"tokenizer.json", "model.safetensors"} {
+		os.Remove(filepath.Join(folder, name))
+		h.checkFiles(t, fetch(t, Options{}), "config.json", "tokenizer.json", "model.safetensors")
+		os.Remove(h.blobPath(name)) // behind the link
+		h.checkFiles(t, fetch(t, Options{}), "config.json", "tokenizer.json", "model.safetensors")
+	}
+}
+
+func (h *fakeHub) blobPath(name string) string {
+	return filepath.Join(os.Getenv("HF_HOME"), "hub", "models--org--name", "blobs", etagOf(h.files[name]))
+}
+
+func TestNewestMendsTruncatedBlobs(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	folder := fetch(t, Options{})
+	if err := os.Truncate(h.blobPath("model.safetensors"), 17); err != nil {
+		t.Fatal(err)
+	}
+	fetch(t, Options{Newest: true})
+	h.checkFiles(t, folder, "model.safetensors")
+}
+
+func TestOffline(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	t.Setenv("HF_HUB_OFFLINE", "1")
+	fetchError(t, Options{}, "hub: download model org/name: it is not in the local cache, and HF_HUB_OFFLINE is set")
+	fetchError(t, Options{Dataset: true}, "dataset org/name", "not in the local cache")
+	t.Setenv("HF_HUB_OFFLINE", "")
+	folder := fetch(t, Options{})
+	asked := h.lists + h.heads
+	t.Setenv("HF_HUB_OFFLINE", "1")
+	if got := fetch(t, Options{Newest: true}); got != folder {
+		t.Errorf("offline: %s", got)
+	}
+	os.Remove(filepath.Join(folder, "tokenizer.json"))
+	fetchError(t, Options{}, "tokenizer is not in the cache", "HF_HUB_OFFLINE")
+	os.Remove(filepath.Join(folder, "model.safetensors"))
+	fetchError(t, Options{}, "weights are not in the cache")
+	os.Remove(filepath.Join(folder, "config.json"))
+	fetchError(t, Options{}, "config.json is not in the cache")
+	if h.lists+h.heads != asked {
+		t.Error("the hub was asked offline")
+	}
+}
+
+func TestFetchSurvivesBrokenConnections(t *testing.T) {
+	for _, noRanges := range []bool{false, true} {
+		t.Run(fmt.Sprintf("noRanges=%v", noRanges), func(t *testing.T) {
+			h := newFakeHub(t, tinyModel())
+			h.noRanges = noRanges
+			if h.breakEvery = 60; noRanges {
+				h.breakEvery = 20_000 // sometimes a file comes whole
+			}
+			h.checkFiles(t, fetchStubbornly(t), "config.json", "tokenizer.json", "model.safetensors")
+		})
+	}
+}
+
+// fetchStubbornly starts again when tries run out.
+func fetchStubbornly(t *testing.T) string {
+	t.Helper()
+	for range 200 {
+		folder, err := Fetch(context.Background(), Options{ID: testID})
+		if err == nil {
+			return folder
+		}
+		if !unreachable(err) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("200 downloads failed")
+	return ""
+}
+
+func TestInterruptedDownloadsEndEqual(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	content := h.files["model.safetensors"]
+	stop := errors.New("stopped")
+	seen := map[int64]bool{}
+	for i := 0; ; i++ {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		at := int64(i*401 + 100)
+		_, err := Fetch(ctx, Options{ID: testID, Progress: func(done, _ int64) {
+			if done >= at {
+				cancel(stop)
+			}
+		}})
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, stop) {
+			t.Fatal(err)
+		}
+		partial, err := os.ReadFile(h.blobPath("model.safetensors") + ".incomplete")
+		if err == nil {
+			if string(partial) != string(content[:len(partial)]) {
+				t.Fatalf("the partial file of %d bytes is not the beginning of the file", len(partial))
+			}
+			seen[int64(len(partial))] = true
+		}
+		if i > 50 {
+			t.Fatal("no end")
+		}
+	}
+	if len(seen) < 3 {
+		t.Errorf("interrupted at lengths %v only", seen)
+	}
+	h.checkFiles(t, fetch(t, Options{}), "config.json", "tokenizer.json", "model.safetensors")
+	if sent := h.sent.Load(); sent > 3*int64(len(content)) {
+		t.Errorf("%d bytes were sent for %d", sent, len(content))
+	}
+}
+
+func TestFetchResumesPartialFiles(t *testing.T) {
+	for name, c := range map[string]struct {
+		partial func(content []byte) []byte
+		sent    int64 // most bytes that may come
+	}{
+		"beginning": {func(b []byte) []byte { return b[:4990] }, 200},
+		"whole":     {func(b []byte) []byte { return b }, 200},
+		"too long":  {func(b []byte) []byte { return append(slices.Clone(b), 1) }, 5200},
+		"wrong":     {func(b []byte) []byte { return make([]byte, 4000) }, 6200},
+		"all wrong": {func(b []byte) []byte { return make([]byte, 5000) }, 5200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newFakeHub(t, tinyModel())
+			blob := h.blobPath("model.safetensors")
+			if err := os.MkdirAll(filepath.Dir(blob), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(blob+".incomplete", c.partial(h.files["model.safetensors"]), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			h.checkFiles(t, fetch(t, Options{}), "model.safetensors")
+			if sent := h.sent.Load(); sent > c.sent {
+				t.Errorf("%d bytes were sent, want at most %d", sent, c.sent)
+			}
+		})
+	}
+}
+
+func TestServersThatLie(t *testing.T) {
+	for name, c := range map[string]struct {
+		set   func(h *fakeHub)
+		wants []string
+	}{
+		"larger than said":  {func(h *fakeHub) { h.lieSize = -10 }, []string{"model.safetensors: the hub says that the file has 4990 bytes", "one of 5000"}},
+		"smaller than said": {func(h *fakeHub) { h.lieSize = 10 }, []string{"has 5010 bytes", "one of 5000"}},
+		"shorter content":   {func(h *fakeHub) { h.shorter = 10 }, []string{"model.safetensors"}},
+		"other bytes":       {func(h *fakeHub) { h.corrupt = "model.safetensors" }, []string{"model.safetensors: the content is damaged", "try again later"}},
+		"other small bytes": {func(h *fakeHub) { h.corrupt = "config.json" }, []string{"config.json: the content is damaged"}},
+	} {
+		for _, noRanges := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, noRanges=%v", name, noRanges), func(t *testing.T) {
+				h := newFakeHub(t, tinyModel())
+				h.noRanges = noRanges
+				c.set(h)
+				fetchError(t, Options{}, c.wants...)
+				if _, err := os.Stat(h.blobPath("model.safetensors")); err == nil && h.corrupt != "config.json" {
+					t.Error("the bad content is in the cache")
+				}
+				if _, err := os.Stat(filepath.Join(filepath.Dir(h.blobPath("")), "../refs/main")); err == nil {
+					t.Error("refs/main names a snapshot that is not whole")
+				}
+				h.change(func() { h.lieSize, h.shorter, h.corrupt = 0, 0, "" })
+				h.checkFiles(t, fetch(t, Options{}), "config.json", "tokenizer.json", "model.safetensors")
+			})
+		}
+	}
+}
+
+func TestDamageInTransitIsRepaired(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	h.corruptOnce = "model.safetensors"
+	piece = 1 << 20
+	var notes []string
+	folder := fetch(t, Options{Note: func(s string) { notes = append(notes, s) }})
+	h.checkFiles(t, folder, "model.safetensors")
+	if text := strings.Join(notes, "\n"); !strings.Contains(text, "downloading it again") {
+		t.Errorf("notes are %q", text)
+	}
+}
+
+func answer(status int, header ...string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, _ *http.Request) bool {
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(status)
+		fmt.Fprint(w, `{"error": "words of\nthe server"}`)
+		return true
+	}
+}
+
+func TestRefusalsNameTheRemedy(t *testing.T) {
+	for name, c := range map[string]struct {
+		fail  func(http.ResponseWriter, *http.Request) bool
+		o     Options
+		wants []string
+	}{
+		"gated":         {answer(403, "X-Error-Code", "GatedRepo"), Options{}, []string{"accept conditions", "account of the token"}},
+		"unauthorized":  {answer(401), Options{}, []string{"401", "words of the server", "private", "the token in use", "HF_TOKEN"}},
+		"forbidden":     {answer(403, "X-Error-Message", "no"), Options{}, []string{"403 Forbidden: no", "HF_TOKEN"}},
+		"no repository": {answer(404, "X-Error-Code", "RepoNotFound"), Options{}, []string{"404", "check the name", "--dataset"}},
+		"no dataset":    {answer(404), Options{Dataset: true}, []string{"dataset org/name", "without --dataset"}},
+		"no revision":   {answer(404, "X-Error-Code", "RevisionNotFound"), Options{Revision: "v9"}, []string{"org/name at v9", "no branch, tag or commit v9"}},
+		"too many":      {answer(429), Options{}, []string{"429", "limits requests"}},
+		"far too many":  {answer(429, "Retry-After", "3600"), Options{}, []string{"429", "limits requests"}},
+		"in trouble":    {answer(503), Options{}, []string{"503", "try again later"}},
+		"login page":    {answer(200), Options{}, []string{"something else than a list", "HF_ENDPOINT"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newFakeHub(t, tinyModel())
+			h.fail = c.fail
+			fetchError(t, c.o, c.wants...)
+		})
+	}
+}
+
+func TestWithoutTokenRefusalsAskForOne(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	t.Setenv("HF_TOKEN", "")
+	seen := ""
+	h.hub.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen = r.Header.Get("Authorization")
+		answer(401, "X-Error-Code", "GatedRepo")(w, r)
+	})
+	fetchError(t, Options{}, "accept conditions", "set HF_TOKEN")
+	if seen != "" {
+		t.Errorf("Authorization is %q", seen)
+	}
+	if err := os.WriteFile(filepath.Join(os.Getenv("HF_HOME"), "token"), []byte(testToken+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fetchError(t, Options{}, "account of the token")
+	if seen != "Bearer "+testToken {
+		t.Errorf("Authorization is %q with a token file", seen)
+	}
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	n := 0
+	var first, second time.Time
+	h.fail = func(w http.ResponseWriter, r *http.Request) bool {
+		n++
+		if n == 1 {
+			first = time.Now()
+			return answer(429, "Retry-After", "0.2")(w, r)
+		}
+		if n == 2 {
+			second = time.Now()
+		}
+		return false
+	}
+	h.checkFiles(t, fetch(t, Options{}), "model.safetensors")
+	if second.Sub(first) < 200*time.Millisecond {
+		t.Errorf("asked again after %s", second.Sub(first))
+	}
+}
+
+func TestExpiredSignaturesAreRenewed(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	n := 0
+	h.storeFail = func(w http.ResponseWriter, r *http.Request) bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		n++
+		return n%5 == 2 && answer(403)(w, r)
+	}
+	h.checkFiles(t, fetch(t, Options{}), "model.safetensors")
+	heads := h.heads
+	if heads < 4 {
+		t.Errorf("only %d HEADs", heads)
+	}
+}
+
+func TestRelativeRedirectsKeepTheToken(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	h.fail = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/org/name/") && !strings.HasPrefix(r.URL.Path, "/api/models/org/name/") {
+			return false
+		}
+		http.Redirect(w, r, strings.Replace(r.URL.Path, "org/name", "new/name", 1), http.StatusTemporaryRedirect)
+		return true
+	}
+	h.checkFiles(t, fetch(t, Options{}), "config.json", "model.safetensors")
+}
+
+func TestStalledConnectionsAreLeft(t *testing.T) {
+	h := newFakeHub(t, tinyModel())
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	n := 0
+	h.storeFail = func(w http.ResponseWriter, r *http.Request) bool {
+		h.mu.Lock()
+		n++
+		stuck := n == 1
+		h.mu.Unlock()
+		if !stuck {
+			return false
+		}
+		w.Header().Set("Content-Length", "5000")
+		w.WriteHeader(200)
+		w.(http.Flusher).Flush()
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+		return true
+	}
+	piece = 1 << 20
+	f, err := newFetcher(Options{ID: testID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.client.stall = 50 * time.Millisecond
+	folder, err := f.fetch(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.checkFiles(t, folder, "model.safetensors")
+}
+
+func TestDatasets(t *testing.T) {
+	files := map[string][]byte{
+		"README.md":                            []byte("# Data"),
+		"data/train-00000-of-00002-ab.parquet": randomBytes(3000),
+		"data/train-00001-of-00002-cd.parquet": randomBytes(2000),
+		"train.jsonl":                          []byte("{}\n"),
+		"dataset_infos.json":                   []byte("{}"),
+	}
+	h := newFakeHub(t, files)
+	folder := fetch(t, Options{Dataset: true})
+	names := []string{"data/train-00000-of-00002-ab.parquet", "data/train-00001-of-00002-cd.parquet"}
+	h.checkFiles(t, folder, names...)
+	if !strings.Contains(folder, "datasets--org--name") || h.asked["train.jsonl"] > 0 {
+		t.Errorf("in %s; asked for %v", folder, h.asked)
+	}
+	if to, _ := os.Readlink(filepath.Join(folder, names[0])); to != "../../../blobs/"+etagOf(files[names[0]]) {
+		t.Errorf("%s links to %s", names[0], to)
+	}
+	h.change(func() { h.fail = answer(503) })
+	var notes []string
+	if got := fetch(t, Options{Dataset: true, Note: func(s string) { notes = append(notes, s) }}); got != folder {
+		t.Errorf("without a hub: %s", got)
+	}
+	if !strings.Contains(strings.Join(notes, "\n"), "cannot be reached") {
+		t.Errorf("notes are %q", notes)
+	}
+	os.Remove(filepath.Join(folder, names[1]))
+	fetchError(t, Options{Dataset: true}, "503")
+	t.Setenv("HF_HUB_OFFLINE", "yes")
+	fetchError(t, Options{Dataset: true}, "1 of the 2 files data/train-*-of-00002")
+}
+
+func TestProgressReachesTheTotal(t *testing.T) {
+	newFakeHub(t, tinyModel())
+	var done, total int64
+	fetch(t, Options{Progress: func(d, n int64) { done, total = d, n }})
+	if want := int64(5000 + 23 + 18); done != want || total != want {
+		t.Errorf("progress ends at %d of %d, want %d", done, total, want)
+	}
+}
