@@ -38,7 +38,8 @@ type queue struct {
 	clients map[string]*line
 	order   lines // those that have units
 	age     uint64
-	clock   int64 // what the last client that was served had been given
+	clock   int64 // what the last client that was served had been given before
+	largest int64 // what the best served client has been given
 	convs   int
 	rows    int
 	closed  bool
@@ -97,13 +98,14 @@ func (q *queue) push(j *job, units []*unit) error {
 	return nil
 }
 
-// forget drops clients that have nothing to do and no debt.
+// forget drops clients that have nothing to do, when there are many. What they owe is
+// no more than their last unit.
 func (q *queue) forget() {
 	if len(q.clients) < idleLines {
 		return
 	}
 	for name, l := range q.clients {
-		if l.at < 0 && l.given <= q.clock {
+		if l.at < 0 {
 			delete(q.clients, name)
 		}
 	}
@@ -131,10 +133,14 @@ func (q *queue) take(budget int) []*unit {
 		batch = append(batch, u)
 		q.clock = l.given
 		l.given += int64(u.rows)
+		q.largest = max(q.largest, l.given)
 		l.units = slices.Delete(l.units, 0, 1)
 		q.convs -= len(u.convs)
 		q.rows -= u.rows
 		q.settle(l)
+	}
+	if len(q.order) == 0 {
+		q.clock = q.largest // all have what they asked for; nobody owes anything
 	}
 	return batch
 }

@@ -70,14 +70,17 @@ func (v vllmInput) inputs(x *exchange, specials *bool) ([]input, error) {
 		}
 		return v.Input.list, nil
 	}
-	for name, wrong := range map[string]bool{
-		"add_generation_prompt":  v.AddGenerationPrompt,
-		"continue_final_message": v.ContinueFinalMessage,
-		"chat_template":          v.ChatTemplate != nil && *v.ChatTemplate != x.engine.model.Encoder.Format().Template,
-		"chat_template_kwargs":   hasContent(v.ChatTemplateKwargs),
+	for _, field := range []struct {
+		name  string
+		wrong bool
+	}{
+		{"add_generation_prompt", v.AddGenerationPrompt},
+		{"continue_final_message", v.ContinueFinalMessage},
+		{"chat_template", v.ChatTemplate != nil && *v.ChatTemplate != x.engine.model.Encoder.Format().Template},
+		{"chat_template_kwargs", hasContent(v.ChatTemplateKwargs)},
 	} {
-		if wrong {
-			return nil, &failure{kind: kindInvalid, param: name, text: name + " would change the text; messages are scored with the template that the model was trained with (render the text yourself and send it as input)"}
+		if field.wrong {
+			return nil, &failure{kind: kindInvalid, param: field.name, text: field.name + " would change the text; messages are scored with the template that the model was trained with (render the text yourself and send it as input)"}
 		}
 	}
 	if specials != nil && !*specials {
