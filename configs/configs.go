@@ -69,6 +69,7 @@ type Train struct {
 	Freeze             []string `mapstructure:"freeze" kind:"freeze" aka:"freeze_layers num_unfrozen" doc:"what is not trained: embed, norm (the last one), a layer such as 3, or a range of layers such as 0-41"`
 	Seed               int      `mapstructure:"seed" default:"0" min:"0" doc:"initialization of a new value head"`
 	LoggingSteps       int      `mapstructure:"logging_steps" default:"10" min:"1" aka:"log_every" doc:"steps between log lines"`
+	ReportTo           []string `mapstructure:"report_to" default:"jsonl" kind:"report" aka:"logger loggers log_with" doc:"where metrics go: jsonl (output_dir/metrics.jsonl, written in any case), tensorboard (event files in output_dir/tensorboard)"`
 	EvalSteps          int      `mapstructure:"eval_steps" default:"0" min:"0" doc:"steps between evaluations; 0 evaluates at the end only"`
 	SaveSteps          int      `mapstructure:"save_steps" default:"0" min:"0" doc:"steps between states; 0 saves at the end only"`
 	SaveTotalLimit     int      `mapstructure:"save_total_limit" default:"2" min:"1" doc:"states that are kept, besides the best"`

@@ -15,7 +15,8 @@ import (
 //	min, max      the smallest and largest allowed number
 //	above, below  the same, itself not allowed
 //	kind          how a text is read: "path" (see ResolvePath), "template" and
-//	              "resume" (a word of also, or a path), "freeze" (see checkFreeze)
+//	              "resume" (a word of also, or a path), "freeze" (see checkFreeze), "report" (see
+//	              checkReport)
 //	also          the words that a template or resume may be instead of a path
 //	aka           what it is called elsewhere, for the message about an unknown key
 //	doc           what it means
@@ -162,6 +163,8 @@ func (f field) allowed() string {
 		switch f.kind {
 		case "freeze":
 			return "a list of " + freezable
+		case "report":
+			return "a list of " + reportable
 		case "path":
 			return "a list of paths"
 		}

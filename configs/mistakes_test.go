@@ -95,6 +95,12 @@ func TestMistakesInFiles(t *testing.T) {
 			`train.freeze = ["0-x"] (run.yaml:4): holds "0-x"; allowed are embed, norm, and layers such as 3 or 0-41`}},
 		{"freeze backwards", withTrain("freeze: [5-2]"), []string{
 			`train.freeze = ["5-2"] (run.yaml:4): holds "5-2"; the first layer of a range is not above the last`}},
+		{"logger that is not there", withTrain("report_to: [jsonl, wandb]"), []string{
+			`train.report_to = ["jsonl", "wandb"] (run.yaml:4): holds "wandb", which is not written directly; choose tensorboard and upload with: wandb sync --sync-tensorboard OUTPUT_DIR/tensorboard`}},
+		{"logger misspelt", withTrain("report_to: tensorbord"), []string{
+			`train.report_to = "tensorbord" (run.yaml:4): holds "tensorbord"; did you mean tensorboard? Allowed are jsonl and tensorboard`}},
+		{"logger unknown", withTrain("report_to: [mlflow]"), []string{
+			`train.report_to = ["mlflow"] (run.yaml:4): holds "mlflow"; allowed are jsonl and tensorboard`}},
 		{"template that does not exist", strings.Replace(required, "[train.parquet]", "[a], chat_template: transscript", 1), []string{
 			`data.chat_template = "transscript" (run.yaml:3): is neither a word nor a path that exists; did you mean transcript? Allowed is auto, transcript, none, or a path`}},
 		{"checkpoint that does not exist", withTrain("resume_from_checkpoint: out/checkpoint-5"), []string{

@@ -199,10 +199,14 @@ func (f field) checkList(list []string) (any, error) {
 		if err := f.checkString(item); err != nil {
 			return nil, err
 		}
-		if f.kind != "freeze" {
-			continue
+		var err error
+		switch f.kind {
+		case "freeze":
+			err = checkFreeze(item)
+		case "report":
+			err = checkReport(item)
 		}
-		if err := checkFreeze(item); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}

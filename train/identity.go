@@ -17,7 +17,7 @@ var free = []string{
 	"train.warmup_steps", "train.warmup_ratio", "train.logging_steps", "train.eval_steps",
 	"train.save_steps", "train.save_total_limit", "train.load_best_model_at_end",
 	"train.metric_for_best_model", "train.early_stopping_patience",
-	"train.resume_from_checkpoint", "train.recompute", "train.export_dialect",
+	"train.resume_from_checkpoint", "train.recompute", "train.export_dialect", "train.report_to",
 }
 
 // identity names everything that determines the weights after a step. Settings
