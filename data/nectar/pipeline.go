@@ -21,7 +21,7 @@ type job struct {
 // scan reads all rows of inputs, has them parsed and encoded by all cores, reports
 // them, and hands the groups to add, in the order of the rows. Rows are bounded in
 // number on the way. Without an encoder nothing is handed on.
-func scan(ctx context.Context, o Options, inputs []input, add func(g data.Group, file string, row int) error) (*Report, error) {
+func scan(ctx context.Context, o Options, inputs []input, most int, add func(g data.Group, file string, row int) error) (*Report, error) {
 	workers := runtime.GOMAXPROCS(0)
 	work := make(chan *job, workers)
 	ordered := make(chan *job, 8*workers)
@@ -51,7 +51,7 @@ func scan(ctx context.Context, o Options, inputs []input, add func(g data.Group,
 			return nil
 		})
 	}
-	report := newReport(inputs)
+	report := newReport(inputs, most)
 	tasks.Go(func() error {
 		return collect(ctx, o, inputs, ordered, report, add)
 	})

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -146,7 +147,7 @@ func build(ctx context.Context, o Options, inputs []input, path string) (*Report
 		return nil, err
 	}
 	defer w.Close()
-	r, err := scan(ctx, o, inputs, w.Add)
+	r, err := scan(ctx, o, inputs, maxFindings, w.Add)
 	if err != nil {
 		return nil, err
 	}
@@ -215,5 +216,5 @@ func Lint(ctx context.Context, paths []string, encoder *tokenizer.Encoder) (*Rep
 	if err != nil {
 		return nil, err
 	}
-	return scan(ctx, Options{Encoder: encoder, SkipBad: true}, inputs, nil)
+	return scan(ctx, Options{Encoder: encoder, SkipBad: true}, inputs, math.MaxInt, nil)
 }

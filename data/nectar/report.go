@@ -12,7 +12,8 @@ import (
 	"rmtrain/data"
 )
 
-// maxFindings is how many findings of a kind a Report names; it counts all.
+// maxFindings is how many findings of a kind the Report of prepared data names, since
+// it goes into the checkpoint; it counts all. That of Lint names all.
 const maxFindings = 1000
 
 // Kinds of findings.
@@ -83,12 +84,13 @@ type Report struct {
 	Totals          map[string]int `json:"finding_totals"` // by kind, also those not named below
 	Findings        []Finding      `json:"findings"`
 
+	most       int // findings of a kind that are named
 	seen       map[data.PromptKey]bool
 	wins, wonT float64 // by characters and by tokens
 }
 
-func newReport(inputs []input) *Report {
-	r := &Report{AnswersPerGroup: map[int]int{}, Totals: map[string]int{}, Findings: []Finding{}, seen: map[data.PromptKey]bool{}}
+func newReport(inputs []input, most int) *Report {
+	r := &Report{most: most, AnswersPerGroup: map[int]int{}, Totals: map[string]int{}, Findings: []Finding{}, seen: map[data.PromptKey]bool{}}
 	for _, in := range inputs {
 		r.Files = append(r.Files, FileReport{Path: in.path, Bytes: in.size})
 	}
@@ -98,7 +100,7 @@ func newReport(inputs []input) *Report {
 // find notes a finding about a row.
 func (r *Report) find(at row, kind, format string, args ...any) {
 	r.Totals[kind]++
-	if r.Totals[kind] <= maxFindings {
+	if r.Totals[kind] <= r.most {
 		r.Findings = append(r.Findings, Finding{kind, at.file, at.number, fmt.Sprintf(format, args...)})
 	}
 }

@@ -89,10 +89,14 @@ func TestDifferentAnswersThatAreTheSameTokensAreFound(t *testing.T) {
 	}
 }
 
-func TestReportNamesAtMostAThousandFindingsOfAKind(t *testing.T) {
+func TestLintNamesEveryFindingAndPreparedDataAThousandOfAKind(t *testing.T) {
 	path := write(t, "a.jsonl", strings.Repeat(`{"prompt": "a", "chosen": "b", "rejected": "c"}`+"\n", 1500))
 	r, err := Lint(t.Context(), []string{path}, nil)
-	if err != nil || r.Totals[DuplicatePrompt] != 1499 || len(r.Findings) != maxFindings {
+	if err != nil || r.Totals[DuplicatePrompt] != 1499 || len(r.Findings) != 1499 {
+		t.Errorf("%d of %d findings: %v", len(r.Findings), r.Totals[DuplicatePrompt], err)
+	}
+	_, r, err = Prepare(t.Context(), Options{Paths: []string{path}, Encoder: testEncoder(t)})
+	if err != nil || r.Totals[DuplicatePrompt] != 1499 || len(r.Findings) < maxFindings || len(r.Findings) >= 3*maxFindings {
 		t.Errorf("%d of %d findings: %v", len(r.Findings), r.Totals[DuplicatePrompt], err)
 	}
 }
