@@ -21,12 +21,14 @@ import (
 func card(m checkpoints.Meta, dialect string, curves bool) []byte {
 	front := map[string]any{"pipeline_tag": "text-classification", "tags": []string{"reward-model", "rmtrain"}}
 	base, isID := baseModel(m.Base)
+	title := "Reward model"
 	if isID {
 		front["base_model"] = base
+		title += " of " + base
 	}
 	var b bytes.Buffer
 	header, _ := yaml.Marshal(front) // strings always marshal
-	fmt.Fprintf(&b, "---\n%s---\n\n# Reward model of %s\n\n", header, base)
+	fmt.Fprintf(&b, "---\n%s---\n\n# %s\n\n", header, title)
 	b.WriteString("A scalar reward for the last answer of a conversation: higher is better. Only differences between answers to the same prompt mean something.\n\n")
 	cardUse(&b, m, dialect)
 	cardTraining(&b, m)

@@ -20,12 +20,15 @@ var deps = map[string]string{
 	"data":                    "data/tokenizer",
 	"data/nectar":             "data data/tokenizer",
 	"checkpoints":             "checkpoints/safetensors",
+	"checkpoints/hub":         "",
 	"kernels/reference":       "kernels",
 	"kernels/cpu":             "kernels",
 	"kernels/kerneltest":      "kernels kernels/reference",
 	"kernels/llama":           "kernels data",
-	"train":                   "checkpoints configs data kernels kernels/llama loss",
+	"train":                   "checkpoints configs data kernels kernels/llama loss train/report",
+	"train/report":            "",
 	"infer":                   "checkpoints data data/tokenizer kernels kernels/llama",
+	"infer/serve":             "infer data/tokenizer",
 	"cmd/rmtrain":             "*",
 }
 

@@ -40,7 +40,10 @@ func TestKilledRunsEndWithTheSameBits(t *testing.T) {
 			c, stdout, stderr := start(ctx, nil, training(t, out, killSettings...)...)
 			err := c.Run()
 			cancel()
-			finished = err == nil
+			if c.ProcessState == nil {
+				continue // it was killed before it began
+			}
+			finished = c.ProcessState.Success() // perhaps at the last moment
 			switch s := c.ProcessState.Sys().(syscall.WaitStatus); {
 			case finished:
 			case s.Signaled() && s.Signal() == syscall.SIGKILL:

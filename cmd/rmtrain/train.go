@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mattn/go-isatty"
+	"github.com/schollz/progressbar/v3"
 
 	"rmtrain/checkpoints"
 	"rmtrain/configs"
@@ -218,15 +219,20 @@ func (r *trainRun) openData(ctx context.Context) error {
 	if cache == "" {
 		cache = filepath.Join(r.cfg.Train.OutputDir, "cache")
 	}
-	bar := progress(-1, "reading")
+	var bar *progressbar.ProgressBar
 	split, err := nectar.PrepareSplit(ctx, nectar.Options{
 		Paths: d.Train, MaxAnswers: d.MaxAnswers, SkipBad: d.OnBadRow == "skip", Encoder: r.enc, CacheDir: cache,
 		Progress: func(done, total int64) {
-			bar.ChangeMax64(total)
-			_ = bar.Set64(done) // a bar that fails to draw stops nothing
+			if bar == nil {
+				bar = progress(total, "reading")
+			}
+			bar.ChangeMax64(total) // training and evaluation data have their own
+			_ = bar.Set64(done)    // a bar that fails to draw stops nothing
 		},
 	}, d.Eval, d.EvalPrompts, uint64(d.Seed))
-	_ = bar.Finish()
+	if bar != nil {
+		_ = bar.Finish()
+	}
 	if err != nil {
 		return err
 	}
@@ -281,6 +287,9 @@ func (r *trainRun) loadModel(ctx context.Context) (err error) {
 	var head []float32
 	if !r.dir.Has(headName) {
 		head = newHead(r.cfg.Model.ValueHeadInit, r.model.Hidden, uint64(r.cfg.Train.Seed))
+	}
+	if n := r.planned.Memory["weights"]; n > 1<<30 { // that takes a while
+		r.say("\nloading %s of weights", mebibytes(n))
 	}
 	if r.network, err = infer.LoadModel(r.dir, r.backend, r.model, o, head); err != nil {
 		return err
