@@ -402,7 +402,13 @@ func TestRunDrains(t *testing.T) {
 	if w := ask(s, "GET", "/health/live", ""); w.Code != 200 {
 		t.Errorf("live: status %d", w.Code)
 	}
-	waitFor(t, func() bool { _, err := net.Dial("tcp", l.Addr().String()); return err != nil })
+	waitFor(t, func() bool { // nobody new is let in
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
 	select {
 	case err := <-ended:
 		t.Fatalf("it ended before the answer: %v", err)
