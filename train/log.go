@@ -8,21 +8,26 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/schollz/progressbar/v3"
+
+	"rmtrain/train/report"
 )
 
 // metricsFile is the log for programs: JSON lines, only ever appended to.
-const metricsFile = "metrics.jsonl"
+const metricsFile = report.MetricsFile
 
-// A logger writes lines for people and metrics.jsonl.
+// A logger writes lines for people and metrics.jsonl, and repeats these for
+// TensorBoard.
 type logger struct {
-	out   io.Writer // nil for none
-	bar   *progressbar.ProgressBar
-	file  *os.File
-	lines int // in file
+	out    io.Writer // nil for none
+	bar    *progressbar.ProgressBar
+	file   *os.File
+	lines  int            // in file
+	events *report.Events // nil for none
 }
 
 // openLogger opens dir's metrics.jsonl, cut to its first keep lines: those that
@@ -39,7 +44,8 @@ func openLogger(in Inputs, dir string, total, keep int) (*logger, error) {
 		f.Close()
 		return nil, fmt.Errorf("train: open log %s: another process is training there (wait for it, or choose another output_dir)", path)
 	}
-	if err := l.cut(keep); err != nil {
+	past, err := l.cut(keep)
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("train: cut log %s to %d lines: %w", path, keep, err)
 	}
@@ -48,14 +54,32 @@ func openLogger(in Inputs, dir string, total, keep int) (*logger, error) {
 			progressbar.OptionSetDescription("training"), progressbar.OptionShowCount(),
 			progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(true))
 	}
+	if slices.Contains(in.Config.Train.ReportTo, "tensorboard") {
+		l.events, err = report.OpenEvents(filepath.Join(dir, "tensorboard"), past)
+		l.withoutEvents(err)
+	}
 	return l, nil
 }
 
-// cut keeps the first n lines of the file, or all if there are fewer.
-func (l *logger) cut(n int) error {
+// withoutEvents goes on without TensorBoard if err is not nil: training does not
+// depend on it, and a run that resumes writes what is missing.
+func (l *logger) withoutEvents(err error) {
+	if err == nil {
+		return
+	}
+	l.say(fmt.Sprintf("TensorBoard's event file is not written any more: %v", err))
+	if l.events != nil {
+		l.events.Close()
+		l.events = nil
+	}
+}
+
+// cut keeps the first n lines of the file, or all if there are fewer, and returns
+// them.
+func (l *logger) cut(n int) ([]byte, error) {
 	text, err := io.ReadAll(l.file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	end := 0
 	for l.lines < n {
@@ -66,7 +90,7 @@ func (l *logger) cut(n int) error {
 		end += i + 1
 		l.lines++
 	}
-	return l.file.Truncate(int64(end))
+	return text[:end], l.file.Truncate(int64(end))
 }
 
 // write appends a line to metrics.jsonl.
@@ -79,6 +103,9 @@ func (l *logger) write(v any) error {
 		return fmt.Errorf("train: write %s: %w (free space and start again: training goes on from the last state)", metricsFile, err)
 	}
 	l.lines++
+	if l.events != nil {
+		l.withoutEvents(l.events.Add(line))
+	}
 	return nil
 }
 
@@ -114,6 +141,9 @@ func (l *logger) close() {
 		l.bar.Clear()
 	}
 	l.file.Close()
+	if l.events != nil {
+		l.events.Close()
+	}
 }
 
 // say writes a line for people.

@@ -11,8 +11,8 @@ import (
 	"rmtrain/kernels"
 )
 
-// report reads what was saved of a skipped step.
-func report(t testing.TB, dir, step string) (groups []struct {
+// skipped reads what was saved of a skipped step.
+func skipped(t testing.TB, dir, step string) (groups []struct {
 	Source string
 	Scores []any
 	Loss   any
@@ -52,7 +52,7 @@ func TestANonFiniteLossSkipsTheStep(t *testing.T) {
 	if s.Step != 6 || s.NonFinite != 1 || updates != 5 {
 		t.Errorf("%d updates, summary %+v", updates, s)
 	}
-	groups := report(t, c.Train.OutputDir, "2")
+	groups := skipped(t, c.Train.OutputDir, "2")
 	if len(groups) != 1 || groups[0].Loss != "NaN" || groups[0].Scores[0] != "NaN" || groups[0].Scores[1] == "NaN" ||
 		!strings.HasPrefix(groups[0].Source, "rows.jsonl:") {
 		t.Errorf("saved %+v", groups)
@@ -74,7 +74,7 @@ func TestANonFiniteGradientSkipsTheStep(t *testing.T) {
 	}
 	s, after := w.run(c)
 	sameBits(t, after, before)
-	if groups := report(t, c.Train.OutputDir, "1"); s.NonFinite != 1 || len(groups) != 3 || groups[0].Loss == "NaN" {
+	if groups := skipped(t, c.Train.OutputDir, "1"); s.NonFinite != 1 || len(groups) != 3 || groups[0].Loss == "NaN" {
 		t.Errorf("summary %+v, saved %+v", s, groups)
 	}
 	if lines := metrics(t, c.Train.OutputDir); len(lines) != 1 || !strings.Contains(lines[0], `"loss":null`) {

@@ -46,11 +46,14 @@ func (t *trainer) begin() (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.log, err = openLogger(t.in, dir, t.plan.total, t.state.MetricsLines)
-	if err == nil && t.state.Step > 0 {
+	if t.log, err = openLogger(t.in, dir, t.plan.total, t.state.MetricsLines); err != nil {
+		return nil, err
+	}
+	t.announce()
+	if t.state.Step > 0 {
 		t.say("resuming after step %d of %d", t.state.Step, t.plan.total)
 	}
-	return nil, err
+	return nil, nil
 }
 
 // beginAnew refuses a folder that holds a run.

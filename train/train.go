@@ -43,6 +43,10 @@ type Inputs struct {
 	// and replace a model that is there: that of this run, before it was extended or
 	// died at this very point. Run has refused a folder with any other.
 	Export func(dir string, tensors []checkpoints.Tensor, s Summary) error
+	// DataReport is what was found in the data, a table of text, and Text shows ids; both
+	// are for report.html, which has no samples without Text.
+	DataReport string
+	Text       func(ids []int32) (string, error)
 	// PeakFLOPS is the machine's measured GEMM peak; 0 if it is unknown.
 	PeakFLOPS float64
 	// Log takes lines for people; nil for none. Progress adds a bar, which makes
@@ -151,6 +155,7 @@ func (t *trainer) finish() (Summary, error) {
 		return t.summary(), err
 	}
 	s := t.summary()
+	t.writeReport(s)
 	dir := t.cfg.OutputDir
 	if err := t.in.Export(dir, t.weights(), s); err != nil {
 		return s, fmt.Errorf("train: export final model to %s: %w (free space or make the folder writable and start again: the finished state is kept)", dir, err)

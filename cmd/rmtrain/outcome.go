@@ -46,6 +46,13 @@ func (r *trainRun) export(dir string, tensors []checkpoints.Tensor, s train.Summ
 	})
 }
 
+// dataTable is what was found in the training data, for report.html.
+func (r *trainRun) dataTable() string {
+	var b strings.Builder
+	_ = r.data.TrainReport.WriteTable(&b) // a builder takes everything
+	return b.String()
+}
+
 // conclude prints what was reached, beside what needs no model.
 func (r *trainRun) conclude(s train.Summary) {
 	out := shortPath(r.cfg.Train.OutputDir)

@@ -330,7 +330,7 @@ func (r *trainRun) fit(ctx context.Context) error {
 	})()
 	s, err := train.Run(ctx, train.Inputs{
 		Config: r.cfg, Backend: r.backend, Model: r.network, Train: r.data.Train, Eval: r.data.Eval, PeakFLOPS: peak,
-		Identity: r.identity(), Export: r.export,
+		Identity: r.identity(), Export: r.export, DataReport: r.dataTable(), Text: r.enc.Tokenizer().Decode,
 		Log: r.w, Progress: isatty.IsTerminal(os.Stdout.Fd()),
 	})
 	if err != nil {
