@@ -151,27 +151,16 @@ func (b *blob) streamOnce(ctx context.Context) error {
 	defer body.Close()
 	// From a server that ignores ranges, what is already here comes again.
 	if _, err := io.CopyN(io.Discard, body, b.done-start); err != nil {
-		return b.broken(ctx, err)
+		return b.broken(ctx, b.done, err)
 	}
 	if _, err := io.CopyN(b, reading{body}, b.size-b.done); err != nil {
 		var r readError
 		if !errors.As(err, &r) && err != io.EOF {
 			return err // of the disk
 		}
-		return b.broken(ctx, err)
+		return b.broken(ctx, b.done, err)
 	}
 	return nil
-}
-
-// broken is the error of a body that ends too early.
-func (b *blob) broken(ctx context.Context, err error) error {
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	if ctx.Err() == nil {
-		err = fmt.Errorf("the connection ended at byte %d of %d: %w", b.done, b.size, err)
-	}
-	return connectionError(ctx, err)
 }
 
 // A readError is an error of the network, not of the disk, in a copy between them.

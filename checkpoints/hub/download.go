@@ -51,7 +51,9 @@ func (f *fetcher) choose(ctx context.Context, l listing) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.bring(ctx, l.commit, wants); err != nil {
+	quiet := *f
+	quiet.meter = &meter{} // before the shards are known there is no total to tell
+	if err := quiet.bring(ctx, l.commit, wants); err != nil {
 		return nil, err
 	}
 	b, err := os.ReadFile(f.repo.pointer(l.commit, index))

@@ -85,7 +85,7 @@ func (b *blob) part(ctx context.Context, from, to int64) ([]byte, error) {
 		m, err := io.ReadFull(body, buf[n:])
 		n += m
 		if err != nil {
-			return n > before, b.broken(ctx, err)
+			return n > before, b.broken(ctx, from+int64(n), err)
 		}
 		return true, nil
 	})

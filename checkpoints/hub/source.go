@@ -158,3 +158,14 @@ func (s *source) wrongSize(resp *http.Response, n int64) error {
 	return fmt.Errorf("the hub says that the file has %d bytes, and %s sends one of %d (try again later, or another HF_ENDPOINT)",
 		s.size, withoutQuery(resp.Request.URL.String()), n)
 }
+
+// broken is the error of a body that ends too early, at some byte of the file.
+func (s *source) broken(ctx context.Context, at int64, err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if ctx.Err() == nil {
+		err = fmt.Errorf("the connection ended at byte %d of %d: %w", at, s.size, err)
+	}
+	return connectionError(ctx, err)
+}
