@@ -132,8 +132,8 @@ func reliability(cs []comparison) []ReliabilityBin {
 	return out
 }
 
-// calibrationError is the expected calibration error: the mean over pairs of how far
-// accuracy and confidence are apart in the pair's bin.
+// calibrationError is the expected calibration error of pairs that are not weak: the
+// mean over them of how far accuracy and confidence are apart in the pair's bin.
 func calibrationError(cs []comparison) statistic {
 	type part struct {
 		prompt, bin                int
@@ -142,9 +142,6 @@ func calibrationError(cs []comparison) statistic {
 	sums := map[[2]int]*part{}
 	var parts []*part
 	for _, c := range cs {
-		if c.weak {
-			continue
-		}
 		p, correct := c.confidence()
 		key := [2]int{c.prompt, reliabilityBin(p)}
 		if sums[key] == nil {

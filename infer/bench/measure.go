@@ -77,7 +77,8 @@ func (b *board) measures() []measure {
 		}
 	}
 	ms = append(ms, b.rankings()...)
-	ms = append(ms, measure{groupOverall, "calibration error", prompts(b.pairs), len(b.pairs), calibrationError(b.pairs)})
+	strict := filter(b.pairs, func(c comparison) bool { return !c.weak })
+	ms = append(ms, measure{groupOverall, "calibration error", prompts(strict), len(strict), calibrationError(strict)})
 	ms = append(ms, b.byLength()...)
 	return append(ms, b.bySource()...)
 }

@@ -39,25 +39,26 @@ func (s *Set) Conversations() int {
 }
 
 // Score returns a row for every item. Those that j has are taken from it, and the others
-// are added to it as they come. done is told how many conversations were finished.
+// are added to it as they come. With skipBad an item that cannot be encoded gets a row
+// with an error. done is told how many conversations were finished.
 func (s *Set) Score(ctx context.Context, m Scorer, j *Journal, skipBad bool, done func(conversations int)) ([]Row, error) {
 	rows := make([]Row, len(s.Items))
 	var left []int // items to score
 	for i, it := range s.Items {
-		if r, ok := j.row(s.Bench, it.ID); ok && (r.Error != "" || len(r.Scores) == len(it.Completions)) {
+		if r, ok := j.row(s.Bench, it.ID); ok && (r.Error != "" && skipBad || len(r.Scores) == len(it.Completions)) {
 			rows[i] = r
 			done(len(it.Completions))
 			continue
 		}
 		left = append(left, i)
 	}
+	if !skipBad {
+		if err := s.check(ctx, m, left); err != nil {
+			return nil, err
+		}
+	}
 	for len(left) > 0 {
 		w := s.encode(m, left)
-		for _, i := range w.items {
-			if w.errs[i] != nil && !skipBad {
-				return nil, fmt.Errorf("bench: encode %s: %w", s.Items[i].ID, w.errs[i])
-			}
-		}
 		if err := s.score(ctx, m, w, rows); err != nil {
 			return nil, err
 		}
@@ -73,6 +74,24 @@ func (s *Set) Score(ctx context.Context, m Scorer, j *Journal, skipBad bool, don
 		left = left[len(w.items):]
 	}
 	return rows, nil
+}
+
+// check encodes everything once before the long work begins, and names the first item
+// that cannot be.
+func (s *Set) check(ctx context.Context, m Scorer, left []int) error {
+	for len(left) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		w := s.encode(m, left)
+		for _, i := range w.items {
+			if w.errs[i] != nil {
+				return fmt.Errorf("bench: encode %s: %w (mend the row, or skip such rows)", s.Items[i].ID, w.errs[i])
+			}
+		}
+		left = left[len(w.items):]
+	}
+	return nil
 }
 
 // A window is items that are scored together.
