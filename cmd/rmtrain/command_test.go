@@ -119,6 +119,13 @@ func TestMistakesAreFoundBeforeTheDataIsRead(t *testing.T) {
 	if r := fails(t, training(t, filepath.Join(dir, "out"), "model.name_or_path="+model), "missing", "model.layers.2.mlp.up_proj.weight"); strings.Contains(r.stdout, "training data") {
 		t.Error("missing tensors were found after the data was read")
 	}
+	few := filepath.Join(dir, "few")
+	if err := writeModel(few, "text", map[string]any{"vocab_size": 100}); err != nil {
+		t.Fatal(err)
+	}
+	if r := fails(t, training(t, filepath.Join(dir, "out"), "model.name_or_path="+few), "train.parquet", "beyond the model's vocab_size 100"); strings.Contains(r.stdout, "ready to train") {
+		t.Error("tokens beyond the model's were found only in training")
+	}
 	broken := filepath.Join(dir, "broken.jinja")
 	if err := os.WriteFile(broken, []byte("{% for m in messages %}"), 0o644); err != nil {
 		t.Fatal(err)

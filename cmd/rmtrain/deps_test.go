@@ -28,6 +28,7 @@ var deps = map[string]string{
 	"train":                   "checkpoints configs data kernels kernels/llama loss train/report",
 	"train/report":            "",
 	"infer":                   "checkpoints data data/tokenizer kernels kernels/llama",
+	"infer/bench":             "infer data data/tokenizer",
 	"infer/serve":             "infer data/tokenizer",
 	"cmd/rmtrain":             "*",
 }

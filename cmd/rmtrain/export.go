@@ -33,12 +33,14 @@ func exportCommand() *cobra.Command {
 
 --value-head takes a safetensors file with one tensor, [1, hidden] or [hidden], and makes a
 reward model of a base model without training.`,
+		Example: `  rmtrain export --model out --to starling --output out-starling
+  rmtrain export --model base --value-head head.safetensors --output reward`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.OutOrStdout()) },
 	}
 	f := c.Flags()
 	f.StringVar(&o.model, "model", "", "`folder` of the model")
-	f.StringVar(&o.to, "to", "huggingface", "huggingface or starling")
+	f.StringVar(&o.to, "to", checkpoints.HuggingFace, "`dialect`: huggingface or starling")
 	f.StringVar(&o.output, "output", "", "`folder` to create")
 	f.StringVar(&o.valueHead, "value-head", "", "safetensors `file` of the value head")
 	for _, name := range []string{"model", "output"} {

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"rmtrain/checkpoints/safetensors"
@@ -187,6 +190,21 @@ func TestExportRefuses(t *testing.T) {
 		if exists(out) {
 			t.Fatalf("%q left an output folder", c.args)
 		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// An export that is stopped leaves nothing behind.
+func TestAStoppedExportLeavesNothing(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(signalError{syscall.SIGINT})
+	dir := t.TempDir()
+	o := exportOptions{model: filepath.Join(small(t), "model"), to: "starling", output: filepath.Join(dir, "out"), valueHead: writeHead(t, []int{64}, make([]float32, 64))}
+	if err := o.run(ctx, io.Discard); exitStatus(ctx, err) != 130 {
+		t.Errorf("error %v, status %d", err, exitStatus(ctx, err))
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("left behind: %v, %v", entries, err)

@@ -11,7 +11,9 @@ func inspectCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect DIR",
 		Short: "Say what a checkpoint, a training state or a run's folder holds, and verify it",
-		Args:  cobra.ExactArgs(1),
+		Example: `  rmtrain inspect out
+  rmtrain inspect --json out/checkpoint-120`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			defer exitWhenStopped(c.Context())()
 			s, err := checkpoints.Inspect(args[0])

@@ -20,6 +20,8 @@ func dataCommand() *cobra.Command {
 finding by row: missing ranks, ties, empty or double answers, leaking turns, and more. With
 --model, tokens are counted as training would: what truncation cuts, what shared prompts save.
 Ends with status 0 if something usable remains.`,
+		Example: `  rmtrain data train.parquet
+  rmtrain data --json --model Llama-2-7b-chat-hf Nectar/data`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			enc, err := lintEncoder(model, maxLength)

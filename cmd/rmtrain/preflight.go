@@ -16,6 +16,7 @@ import (
 
 	"rmtrain/checkpoints"
 	"rmtrain/configs"
+	"rmtrain/data"
 )
 
 // preflight finds what would fail after minutes of reading: it opens the backend
@@ -193,4 +194,23 @@ func settings(c configs.Run) map[string]string {
 		}
 	}
 	return out
+}
+
+// checkVocabulary refuses data with a token that the model has no embedding of. Only
+// a tokenizer with more tokens than the model makes any, and often never does.
+func (r *trainRun) checkVocabulary() error {
+	if r.enc.Tokenizer().VocabSize() <= r.model.Vocab {
+		return nil
+	}
+	for _, d := range []*data.Dataset{r.data.Train, r.data.Eval} {
+		for i := range groupsOf(d) {
+			g := d.Group(i)
+			for _, a := range g.Answers {
+				if id := slices.Max(a.Tokens); int(id) >= r.model.Vocab {
+					return fmt.Errorf("%s: token %d is beyond the model's vocab_size %d (give the model the tokenizer that it was trained with)", g.Source, id, r.model.Vocab)
+				}
+			}
+		}
+	}
+	return nil
 }

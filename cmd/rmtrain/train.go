@@ -244,7 +244,7 @@ func (r *trainRun) openData(ctx context.Context) error {
 	if split.Train.Len() == 0 {
 		return errors.New("no training data is left (see the report above)")
 	}
-	return nil
+	return r.checkVocabulary()
 }
 
 // sayData prints what was found in the data: the training data in full, evaluation
