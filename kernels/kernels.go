@@ -33,7 +33,13 @@ package kernels
 type Segment struct {
 	PrefixLo, PrefixHi int32
 	Lo, Hi             int32
+	// From, if above Lo, makes the rows before it keys only: nobody asks for what they
+	// attend to. A last layer whose result is read at a few rows needs no others.
+	From int32
 }
+
+// Queries returns the first of the rows [first, Hi) that attend to something.
+func (s Segment) Queries() (first int32) { return min(max(s.Lo, s.From), s.Hi) }
 
 // Heads describes a packed row of queries, keys and values, Q*Dim then KV*Dim
 // then KV*Dim channels, and how far back a query sees.
@@ -80,11 +86,14 @@ type Ops interface {
 	AddBias(x, bias Tensor)
 	// AddBiasBack adds the column sums of dout to dbias.
 	AddBiasBack(dbias, dout Tensor)
-	// Embed copies row ids[r] of table to row r of out.
+	// Embed copies row ids[r] of table to row r of out. The table may be activations.
 	Embed(out, table, ids Tensor)
 	// EmbedBack adds row r of dout to row ids[r] of dtable, in the order of rows,
 	// except where ids[r] == skip (pass -1 for none): PyTorch's padding_idx.
 	EmbedBack(dtable, dout, ids Tensor, skip int32)
+	// Scatter is the gradient of an Embed from a table of activations: it overwrites
+	// dtable by the sums of the rows r of dout with the same ids[r], zero without any.
+	Scatter(dtable, dout, ids Tensor)
 	// RMSNorm computes rstd = 1/sqrt(mean(x²)+eps) and out = x*rstd*w by row.
 	RMSNorm(out, rstd, x, w Tensor, eps float64)
 	// RMSNormBack adds to dx (the residual stream) and to dw.
@@ -97,11 +106,12 @@ type Ops interface {
 	// Dim/2 cosines, then Dim/2 sines; channel j pairs with channel j+Dim/2, which
 	// is Hugging Face's half-split convention.
 	RoPE(qkv, pos, table Tensor, h Heads, inverse bool)
-	// Attention computes softmax(q·kᵀ/sqrt(Dim))·v for every row of every segment
-	// into out [rows, Q*Dim], and the log of the softmax's denominator into lse
-	// [rows, Q].
+	// Attention computes softmax(q·kᵀ/sqrt(Dim))·v for every row of every segment,
+	// except those that are keys only, into out [rows, Q*Dim], and the log of the
+	// softmax's denominator into lse [rows, Q].
 	Attention(out, lse, qkv Tensor, segs []Segment, h Heads)
-	// AttentionBack overwrites dqkv on the rows of the segments.
+	// AttentionBack overwrites dqkv on the rows of the segments. The gradient of the
+	// queries of rows that are keys only is zero.
 	AttentionBack(dqkv, dout, out, lse, qkv Tensor, segs []Segment, h Heads)
 	// SwiGLU computes out = silu(gate)*up, where gateUp is gate | up by columns.
 	SwiGLU(out, gateUp Tensor)

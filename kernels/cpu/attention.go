@@ -28,13 +28,15 @@ func (b *backend) Attention(out, lse, qkv kernels.Tensor, segs []kernels.Segment
 	a.out, a.lse, a.qkv = ptr(out), floats(lse), ptr(qkv)
 	longest := 0
 	for _, s := range segs {
-		longest = max(longest, int(s.Hi-s.Lo))
+		longest = max(longest, int(s.Hi-s.Queries()))
 	}
 	cuts := max(1, min(longest/cutRows, 4*threads()/(len(segs)*h.KV)))
 	b.parallel(cuts*len(segs)*h.KV, b.attentionScratch(&a, segs), func(i int, scratch *C.float) {
 		s, kv, cut := segs[i/cuts/h.KV], i/cuts%h.KV, i%cuts
-		n := int(s.Hi - s.Lo)
-		C.run_attention(b.set, &a, segment(s), C.long(int(s.Lo)+n*cut/cuts), C.long(int(s.Lo)+n*(cut+1)/cuts), C.long(kv), scratch)
+		lo, n := int(s.Queries()), int(s.Hi-s.Queries())
+		if from, to := lo+n*cut/cuts, lo+n*(cut+1)/cuts; from < to {
+			C.run_attention(b.set, &a, segment(s), C.long(from), C.long(to), C.long(kv), scratch)
+		}
 	})
 }
 
@@ -124,7 +126,7 @@ func arguments(h kernels.Heads) C.attention_args {
 }
 
 func segment(s kernels.Segment) C.segment {
-	return C.segment{C.int32_t(s.PrefixLo), C.int32_t(s.PrefixHi), C.int32_t(s.Lo), C.int32_t(s.Hi)}
+	return C.segment{C.int32_t(s.PrefixLo), C.int32_t(s.PrefixHi), C.int32_t(s.Lo), C.int32_t(s.Hi), C.int32_t(s.From)}
 }
 
 func (b *backend) attentionScratch(a *C.attention_args, segs []kernels.Segment) int {

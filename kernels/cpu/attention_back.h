@@ -110,7 +110,10 @@ static void attention_back(const attention_args *a, segment s, long kv, float *p
 	copy_keys(b.keys, a->qkv, x.k, &x);
 	panels(b.kp, b.keys, &x);
 	memset(b.dk, 0, 8 * up(x.keys, KEYS) * x.wide);
-	for (long v = 0; v < x.rows; v += BLOCK) {
+	long from = min(s.hi, max(s.lo, s.from)); // rows before it are keys only
+	for (long r = s.lo; r < from; r++)
+		memset((elem *)a->dqkv + r * x.stride + x.q, 0, sizeof(elem) * x.group * x.dim);
+	for (long v = (from - s.lo) * x.group; v < x.rows; v += BLOCK) {
 		long rows = min(BLOCK, x.rows - v), end = last_key(&x, v + rows - 1), begin = first_key(&x, v) / KEYS * KEYS;
 		read_block(&b, a, &x, v, rows);
 		for (long j = begin; j < end; j += KEYS) {

@@ -47,6 +47,24 @@ func (b *backend) EmbedBack(dtable, dout, ids kernels.Tensor, skip int32) {
 	})
 }
 
+// Scatter overwrites dtable by sums of rows of dout; see kernels.Ops. Its rows are
+// few.
+func (b *backend) Scatter(dtable, dout, ids kernels.Tensor) {
+	n, cols := ids.Len(), dtable.Cols()
+	if !matrix(dtable, b.act, dtable.Rows(), cols) || !matrix(dout, b.act, n, cols) || !vector(ids, kernels.I32, n) {
+		panic(misfit("Scatter", dtable, dout, ids))
+	}
+	index := indices("Scatter", "id", ids, dtable.Rows())
+	b.Zero(dtable)
+	if b.err != nil {
+		return
+	}
+	for r, id := range index {
+		to := rowPtr(dtable, int(id))
+		C.run_add(b.set, to, to, rowPtr(dout, r), C.long(cols))
+	}
+}
+
 // ValueHead computes the scores of rows of x.
 func (b *backend) ValueHead(score, x, rows, w kernels.Tensor) {
 	n, cols := rows.Len(), x.Cols()

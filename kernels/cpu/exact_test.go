@@ -67,6 +67,7 @@ func suiteOn(t testing.TB, b *backend, rows int, place func(kernels.Tensor) kern
 		{"SwiGLUBack", func() { b.SwiGLUBack(dgu, x, gu) }, of(dgu)},
 		{"Embed", func() { b.Embed(x, table, ids) }, of(x)},
 		{"EmbedBack", func() { b.EmbedBack(dtable, x, ids, 3) }, of(dtable)},
+		{"Scatter", func() { b.Scatter(dx, x, picked) }, of(dx)},
 		{"AddBias", func() { b.AddBias(x, cw) }, of(x)},
 		{"AddBiasBack", func() { b.AddBiasBack(dcw, x) }, of(dcw)},
 		{"ValueHead", func() { b.ValueHead(score, x, picked, vw) }, of(score)},

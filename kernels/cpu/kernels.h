@@ -23,7 +23,7 @@ typedef struct {
 } gemm_args;
 
 // kernels.Segment
-typedef struct { int32_t prefix_lo, prefix_hi, lo, hi; } segment;
+typedef struct { int32_t prefix_lo, prefix_hi, lo, hi, from; } segment;
 
 // qkv and dqkv are [rows][(q_heads + 2*kv_heads) * dim]; out and dout are
 // [rows][q_heads * dim]; lse is [rows][q_heads].

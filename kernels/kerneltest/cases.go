@@ -87,7 +87,8 @@ func rowCases() (cs []testCase) {
 			rmsNorm("RMSNorm/"+size, n, c, 1, 1e-5, i == 0),
 			rmsNormBack("RMSNormBack/"+size, n, c, i == 0),
 			embed("Embed/"+size, c, indicesBelow(9, n), i == 0),
-			embedBack("EmbedBack/"+size, c, -1, indicesBelow(9, n), i == 0))
+			embedBack("EmbedBack/"+size, c, -1, indicesBelow(9, n), i == 0),
+			scatter("Scatter/"+size, c, indicesBelow(2*n, min(n, 9)), i == 0))
 	}
 	cs = append(cs,
 		rmsNorm("RMSNorm/rows as small as eps", 7, 33, 1e-3, 1e-5, false),
@@ -138,6 +139,16 @@ func embedBack(name string, c int, skip int32, at operand, small bool) testCase 
 	return testCase{name: name, class: Product, small: small,
 		in: []operand{stat(9, c).ofAnyRows(), act(len(at.indices), c), at}, out: []int{0},
 		run: func(b kernels.Backend, t []kernels.Tensor) { b.EmbedBack(t[0], t[1], t[2], skip) }}
+}
+
+func scatter(name string, c int, at operand, small bool) testCase {
+	n := 2 * len(at.indices)
+	for _, i := range at.indices {
+		n = max(n, int(i)+1)
+	}
+	return testCase{name: name, class: Elementwise, small: small,
+		in: []operand{act(n, c).ofAnyRows(), act(len(at.indices), c), at}, out: []int{0},
+		run: func(b kernels.Backend, t []kernels.Tensor) { b.Scatter(t[0], t[1], t[2]) }}
 }
 
 func matmulCases() (cs []testCase) {

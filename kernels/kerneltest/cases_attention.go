@@ -62,7 +62,16 @@ func attentionCases() (cs []testCase) {
 	}
 	gap := attentionSetting{"rows in no segment", kernels.Heads{Q: 4, KV: 2, Dim: 6}, nil, 1}
 	segs := []kernels.Segment{{Lo: 1, Hi: 4}, {PrefixLo: 1, PrefixHi: 4, Lo: 6, Hi: 9}, {PrefixLo: 1, PrefixHi: 4, Lo: 4, Hi: 5}}
-	return append(cs, attention(gap, segs, 11, false), attentionBack(gap, segs, 11, false))
+	cs = append(cs, attention(gap, segs, 11, false), attentionBack(gap, segs, 11, false))
+	for _, s := range attentionSettings[:5] {
+		s.name += ", keys only"
+		segs, rows := layout(s.groups...)
+		for i := range segs { // none, some, all but one, all
+			segs[i].From = []int32{0, (segs[i].Lo + segs[i].Hi) / 2, segs[i].Hi - 1, segs[i].Hi}[i%4]
+		}
+		cs = append(cs, attention(s, segs, rows, false), attentionBack(s, segs, rows, false))
+	}
+	return cs
 }
 
 func attention(s attentionSetting, segs []kernels.Segment, rows int, small bool) testCase {

@@ -22,7 +22,8 @@ func exactAttentionChecks() (cs []check) {
 		}
 		cs = append(cs,
 			check{"exact/Attention/own copy of the prompt/" + s.name, s.unshared},
-			check{"exact/Attention/without later rows/" + s.name, s.causal})
+			check{"exact/Attention/without later rows/" + s.name, s.causal},
+			check{"exact/Attention/without the queries of other rows/" + s.name, s.keysOnly})
 	}
 	return cs
 }
@@ -156,6 +157,28 @@ func (s attentionSetting) causal(b kernels.Backend, dt kernels.DType) []error {
 		return []error{err}
 	}
 	return sameBits(shorter, whole.of(rowRange{0, rows - cut}), run.backward, "without later rows")
+}
+
+// keysOnly asks for the second half of every segment only.
+func (s attentionSetting) keysOnly(b kernels.Backend, dt kernels.DType) (errs []error) {
+	run := runner{b, dt, false}
+	whole, err := s.whole(run)
+	if err != nil {
+		return []error{err}
+	}
+	segs, rows := layout(s.groups...)
+	for i := range segs {
+		segs[i].From = (segs[i].Lo + segs[i].Hi) / 2
+	}
+	some, err := s.attend(run, segs, rowRange{0, rows})
+	if err != nil {
+		return []error{err}
+	}
+	for _, g := range segs {
+		r := rowRange{int(g.From), int(g.Hi)}
+		errs = append(errs, sameBits(some.of(r), whole.of(r), run.backward, fmt.Sprintf("rows %v of segment %+v", r, g))...)
+	}
+	return errs
 }
 
 func sameBits(got, want attended, gradients bool, what string) (errs []error) {

@@ -28,15 +28,36 @@ func (m *Model) setBatch(batch *data.Batch) error {
 		return err
 	}
 	m.view = m.room.fit(len(batch.Tokens), len(batch.Scored))
-	m.segs = m.segs[:0]
-	for _, s := range batch.Segments {
-		m.segs = append(m.segs, kernels.Segment(s))
-	}
+	m.segs, m.last = segmentsOf(batch, m.segs[:0], m.last[:0])
 	m.uploadInts(m.view.ids, batch.Tokens)
 	m.uploadInts(m.view.pos, batch.Positions)
 	m.uploadInts(m.view.scored, batch.Scored)
+	m.order = m.order[:0]
+	for i := range batch.Scored {
+		m.order = append(m.order, int32(i))
+	}
+	m.uploadInts(m.view.all, m.order)
 	m.batch = batch
 	return nil
+}
+
+// segmentsOf appends the segments of batch to all and, as the last layer needs
+// them, to last: with no queries before the first scored row of each.
+func segmentsOf(batch *data.Batch, all, last []kernels.Segment) (_, _ []kernels.Segment) {
+	scored := batch.Scored
+	if !slices.IsSorted(scored) {
+		scored = slices.Sorted(slices.Values(scored))
+	}
+	for _, s := range batch.Segments {
+		seg := kernels.Segment{PrefixLo: s.PrefixLo, PrefixHi: s.PrefixHi, Lo: s.Lo, Hi: s.Hi}
+		all = append(all, seg)
+		seg.From = s.Hi
+		if i, _ := slices.BinarySearch(scored, s.Lo); i < len(scored) {
+			seg.From = min(s.Hi, scored[i])
+		}
+		last = append(last, seg)
+	}
+	return all, last
 }
 
 // checkBatch refuses what would read or write outside of the tensors.

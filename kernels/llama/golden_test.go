@@ -198,7 +198,7 @@ func TestFirstBlockIsThatOfTransformers(t *testing.T) {
 				first := data.Group{Answers: g.groups[0].Answers[:1]}
 				m := g.model(t, b, Options{DType: kernels.F32, MaxRows: 64, MaxAnswers: 1, Train: true})
 				forward(t, m, data.Pack([]data.Group{first}, false))
-				a, c := m.view.acts[0], m.Config
+				a, c := m.acts(0), m.Config
 				q, kv, qkv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, m.h.QKV()
 				got := map[string][]float64{
 					"in": download(b, m.res(0)), "input_norm": download(b, a.N1),

@@ -29,12 +29,12 @@ func (m *Model) Forward(batch *data.Batch) ([]float64, error) {
 		layers.Prefetch(min(l+1, m.Config.Layers-1))
 		w := layers.Get(l)
 		a := m.forward(l, w)
-		m.linear(v.tmp, a.S, w.Down)
-		b.Add(m.res(l+1), a.Mid, v.tmp)
+		m.linear(a.Tmp, a.S, w.Down)
+		b.Add(m.res(l+1), a.Mid, a.Tmp)
 		layers.Release(l)
 	}
 	b.RMSNorm(v.final, v.rstd, m.res(m.Config.Layers), m.w.Norm, m.Config.Eps)
-	b.ValueHead(v.score, v.final, v.scored, m.w.Score)
+	b.ValueHead(v.score, v.final, v.all, m.w.Score)
 	scores := m.downloadFloats(v.score)
 	if err := b.Sync(); err != nil {
 		m.batch = nil
@@ -58,9 +58,9 @@ func (m *Model) Backward(dscore []float64) error {
 	}
 	b, v, c := m.b, m.view, m.Config
 	m.uploadFloats(v.dscore, dscore)
-	b.ValueHeadBack(v.dN, m.orSink(m.g.Score), v.dscore, v.final, v.scored, m.w.Score)
-	b.Zero(v.d)
-	b.RMSNormBack(v.d, m.orSink(m.g.Norm), v.dN, m.res(c.Layers), m.w.Norm, v.rstd)
+	b.ValueHeadBack(v.top.dN, m.orSink(m.g.Score), v.dscore, v.final, v.all, m.w.Score)
+	b.Zero(v.top.d)
+	b.RMSNormBack(v.top.d, m.orSink(m.g.Norm), v.top.dN, m.res(c.Layers), m.w.Norm, v.rstd)
 	layers, grads := resident(m.w.Blocks), resident(m.g.Blocks)
 	for l := c.Layers - 1; l >= m.lowest; l-- {
 		layers.Prefetch(max(l-1, 0))
@@ -69,7 +69,7 @@ func (m *Model) Backward(dscore []float64) error {
 		grads.Release(l)
 	}
 	if exists(m.g.Embed) {
-		b.EmbedBack(m.g.Embed, v.d, v.ids, c.PadTokenID)
+		b.EmbedBack(m.g.Embed, v.grads.d, v.ids, c.PadTokenID)
 	}
 	if err := b.Sync(); err != nil {
 		return fmt.Errorf("llama: backward: %w", err)
@@ -78,38 +78,49 @@ func (m *Model) Backward(dscore []float64) error {
 }
 
 // forward computes what layer l's backward pass reads, all but the output of the
-// MLP, and remembers that it did.
+// MLP, and remembers that it did. Scores are read at a few rows, and no layer
+// follows the last: there only these rows go on after their keys and values, to
+// the bit as they would among all.
 func (m *Model) forward(l int, w *block) acts {
-	slot := l % len(m.view.acts)
-	b, x, a, tmp, eps := m.b, m.res(l), m.view.acts[slot], m.view.tmp, m.Config.Eps
+	b, x, a, eps := m.b, m.res(l), m.acts(l), m.Config.Eps
 	b.RMSNorm(a.N1, a.R1, x, w.AttnNorm, eps)
 	m.linear(a.QKV, a.N1, w.QKV)
 	b.RoPE(a.QKV, m.view.pos, m.rope, m.h, false)
-	b.Attention(a.Att, a.LSE, a.QKV, m.segs, m.h)
-	m.linear(tmp, a.Att, w.Out)
-	b.Add(a.Mid, x, tmp)
+	b.Attention(a.Att, a.LSE, a.QKV, m.segments(l), m.h)
+	if l == m.Config.Layers-1 {
+		b.Embed(a.AttOut, a.Att, m.view.scored)
+		b.Embed(a.X, x, m.view.scored)
+	}
+	m.linear(a.Tmp, a.AttOut, w.Out)
+	b.Add(a.Mid, a.X, a.Tmp)
 	b.RMSNorm(a.N2, a.R2, a.Mid, w.MLPNorm, eps)
 	m.linear(a.GU, a.N2, w.GateUp)
 	b.SwiGLU(a.S, a.GU)
-	m.held[slot] = l
+	m.held[m.slot(l)] = l
 	return a
 }
 
 // backward turns d, the gradient of layer l's output, into the gradient of its
 // input, in place: the residual path is the identity, and each branch adds to it.
 func (m *Model) backward(l int, w, dw *block) {
-	slot := l % len(m.view.acts)
-	if m.held[slot] != l {
+	if m.held[m.slot(l)] != l {
 		m.forward(l, w) // recompute
 	}
-	b, x, a, v := m.b, m.res(l), m.view.acts[slot], m.view
-	m.linearBack(v.dS, dw.Down, v.d, a.S, w.Down)
-	b.SwiGLUBack(v.dGU, v.dS, a.GU)
-	m.linearBack(v.dN, dw.GateUp, v.dGU, a.N2, w.GateUp)
-	b.RMSNormBack(v.d, m.orSink(dw.MLPNorm), v.dN, a.Mid, w.MLPNorm, a.R2)
-	m.linearBack(v.dAtt, dw.Out, v.d, a.Att, w.Out)
-	b.AttentionBack(v.dQKV, v.dAtt, a.Att, a.LSE, a.QKV, m.segs, m.h)
-	b.RoPE(v.dQKV, v.pos, m.rope, m.h, true)
+	b, x, a, v, top := m.b, m.res(l), m.acts(l), m.view.grads, m.view.grads
+	if l == m.Config.Layers-1 {
+		top = m.view.top
+	}
+	m.linearBack(top.dS, dw.Down, top.d, a.S, w.Down)
+	b.SwiGLUBack(top.dGU, top.dS, a.GU)
+	m.linearBack(top.dN, dw.GateUp, top.dGU, a.N2, w.GateUp)
+	b.RMSNormBack(top.d, m.orSink(dw.MLPNorm), top.dN, a.Mid, w.MLPNorm, a.R2)
+	m.linearBack(top.dAtt, dw.Out, top.d, a.AttOut, w.Out)
+	if l == m.Config.Layers-1 {
+		b.Scatter(v.dAtt, top.dAtt, m.view.scored)
+		b.Scatter(v.d, top.d, m.view.scored)
+	}
+	b.AttentionBack(v.dQKV, v.dAtt, a.Att, a.LSE, a.QKV, m.segments(l), m.h)
+	b.RoPE(v.dQKV, m.view.pos, m.rope, m.h, true)
 	m.linearBack(v.dN, dw.QKV, v.dQKV, a.N1, w.QKV)
 	b.RMSNormBack(v.d, m.orSink(dw.AttnNorm), v.dN, x, w.AttnNorm, a.R1)
 }
@@ -134,8 +145,23 @@ func (m *Model) linearBack(dx tensor, dw linear, dy, x tensor, w linear) {
 	m.b.MatMul(dx, dy, w.W, kernels.NN, false)
 }
 
-// res is the residual stream that enters layer l.
-func (m *Model) res(l int) tensor { return m.view.res[l%len(m.view.res)] }
+// res is the residual stream that enters layer l; that which leaves the last layer
+// has the scored rows only.
+func (m *Model) res(l int) tensor {
+	if l == m.Config.Layers {
+		return m.view.out
+	}
+	return m.view.res[l%len(m.view.res)]
+}
+
+// segments are those of the batch, for the last layer with no queries before the
+// first scored row of each.
+func (m *Model) segments(l int) []kernels.Segment {
+	if l == m.Config.Layers-1 {
+		return m.last
+	}
+	return m.segs
+}
 
 // orSink returns dw, or a place to drop the gradient of a frozen vector.
 func (m *Model) orSink(dw tensor) tensor {

@@ -37,8 +37,10 @@ type Model struct {
 	batch *data.Batch // of the last Forward, nil if it failed
 	view  room        // room cut to batch
 	segs  []kernels.Segment
-	held  []int  // which layer's results each of view.acts has since Forward
-	host  []byte // staging of uploads and downloads
+	last  []kernels.Segment // segs as the last layer needs them
+	order []int32           // 0, 1, 2, ...: all scored rows in a row
+	held  []int             // which layer's results each of view.acts has since Forward
+	host  []byte            // staging of uploads and downloads
 }
 
 // New allocates a model; its weights are zero.
@@ -148,7 +150,7 @@ func (m *Model) grow(rows, answers, positions int) error {
 			r.arena.free()
 			return err
 		}
-		m.room, m.held = r, make([]int, len(r.acts))
+		m.room, m.held = r, make([]int, len(r.kept))
 	}
 	if positions <= m.rope.Rows() {
 		return nil

@@ -56,6 +56,49 @@ func TestScoresDoNotDependOnTheBatchToTheBit(t *testing.T) {
 	}
 }
 
+// The last layer computes scored rows only, wherever they are and however often.
+func TestScoresAreReadAtAnyRows(t *testing.T) {
+	conversation := []int32{1, 9, 4, 7, 7, 2, 8}
+	for _, b := range backends(t, kernels.F64) {
+		for _, recompute := range []bool{false, true} {
+			m := newSeeded(t, b, full, Options{DType: kernels.F64, Train: true, Recompute: recompute})
+			at := []int32{6, 2, 2, 0}
+			batch := data.Pack([]data.Group{{Answers: []data.Answer{{Tokens: conversation}}}}, true)
+			batch.Scored = at
+			scores, grads := gradients(t, b, m, batch)
+			_, dscore := objective(scores)
+			sum := map[string][]float64{}
+			for i, r := range at {
+				m.ZeroGrad()
+				one := data.Pack([]data.Group{{Answers: []data.Answer{{Tokens: conversation[:r+1]}}}}, true)
+				if got := forward(t, m, one); math.Abs(got[0]-scores[i]) > 1e-12 {
+					t.Errorf("score at row %d: %v, %v alone", r, scores[i], got[0])
+				}
+				if err := m.Backward(dscore[i : i+1]); err != nil {
+					t.Fatal(err)
+				}
+				for _, p := range m.Params() {
+					add(sum, p.Name, download(b, p.Grad))
+				}
+			}
+			for name, g := range sum {
+				if e := relative(grads[name], g); !(e < 1e-11) {
+					t.Errorf("gradient of %s: error %.2g", name, e)
+				}
+			}
+		}
+	}
+}
+
+func add(sum map[string][]float64, name string, v []float64) {
+	if sum[name] == nil {
+		sum[name] = make([]float64, len(v))
+	}
+	for i := range v {
+		sum[name][i] += v[i]
+	}
+}
+
 func TestRecomputeGivesTheSameBits(t *testing.T) {
 	for _, dt := range []kernels.DType{kernels.F32, kernels.BF16} {
 		for _, b := range backends(t, dt) {
@@ -384,7 +427,9 @@ func TestFLOPsCountProductsAndTheKeysThatRowsSee(t *testing.T) {
 	const rows, keys, answers = 7, 25, 2
 	qkv, q := 48, 24
 	perRow := 2 * (16*qkv + q*16 + 16*40 + 20*16)
-	want := float64(3*(rows*perRow+keys*4*q) + answers*2*16)
+	// Of the last of 3 layers two rows have queries; each sees 5 keys.
+	last := rows*2*16*qkv + answers*(perRow-2*16*qkv) + 2*5*4*q
+	want := float64(2*(rows*perRow+keys*4*q) + last + answers*2*16)
 	if got := m.FLOPs(batch); got != want {
 		t.Errorf("%v operations, want %v", got, want)
 	}

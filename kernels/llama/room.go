@@ -43,37 +43,49 @@ func (a *arena) free() {
 	a.held = nil
 }
 
-// acts are the intermediate results of one block that its backward pass reads.
+// acts are the intermediate results of one block that its backward pass reads. Rows
+// are those of the batch; in the last layer those from X on are the scored ones.
 type acts struct {
 	N1, R1   tensor // (rows, Hidden), (rows): input norm
 	QKV      tensor // (rows, QKV), rotated
 	Att, LSE tensor // (rows, Heads*HeadDim), (rows, Heads)
-	Mid      tensor // (rows, Hidden): residual stream between attention and MLP
-	N2, R2   tensor // (rows, Hidden), (rows): MLP norm
-	GU       tensor // (rows, 2*FFN)
-	S        tensor // (rows, FFN)
+
+	X, AttOut tensor // the block's input and Att; copies in the last layer
+	Mid       tensor // (rows, Hidden): residual stream between attention and MLP
+	N2, R2    tensor // (rows, Hidden), (rows): MLP norm
+	GU        tensor // (rows, 2*FFN)
+	S         tensor // (rows, FFN)
+	Tmp       tensor // (rows, Hidden): output of a branch before it joins the stream
 }
+
+// grads are d, the gradient of the residual stream, and those of the branches'
+// intermediates.
+type grads struct{ d, dN, dQKV, dAtt, dGU, dS tensor }
 
 // A room holds what one batch needs beside the weights.
 type room struct {
 	rows, answers int
 	arena         arena
 
-	// res is the residual stream at block boundaries and acts what blocks keep;
-	// layer l uses res[l%len(res)] and acts[l%len(acts)]. There are as many as the
-	// backward pass reads: one act if it recomputes, one per trainable layer if not.
+	// res is the residual stream at block boundaries and kept what blocks keep; layer
+	// l uses res[l%len(res)] and kept[l%len(kept)], the last layer its first part and
+	// the rest of last. There are as many as the backward pass reads: one of kept if
+	// it recomputes, one per trainable layer if not.
 	res  []tensor
-	acts []acts
-	tmp  tensor // (rows, Hidden): output of a branch before it joins the stream
+	kept []acts
+	last acts
+	tmp  tensor
 
-	final, rstd tensor // (rows, Hidden), (rows): norm of the trunk's output
+	out         tensor // (answers, Hidden): the trunk's output
+	final, rstd tensor // (answers, Hidden), (answers): its norm
 
-	// Gradients: d of the residual stream, then of the branches' intermediates.
-	d, dN, dQKV, dAtt, dGU, dS tensor
-	sink                       tensor // (Hidden): gradient of a frozen vector, never read
+	grads grads  // of all rows
+	top   grads  // of the scored rows, in the last layer
+	sink  tensor // (Hidden): gradient of a frozen vector, never read
 
-	ids, pos, scored tensor // (rows), (rows), (answers)
-	score, dscore    tensor // (answers)
+	ids, pos      tensor // (rows)
+	scored, all   tensor // (answers): the scored rows, and 0, 1, 2, ...
+	score, dscore tensor // (answers)
 }
 
 // newRoom allocates from b, or only counts if b is nil. On error the room still
@@ -81,41 +93,70 @@ type room struct {
 func (m *Model) newRoom(b kernels.Backend, rows, answers int) (room, error) {
 	r := room{rows: rows, answers: answers, arena: newArena(b)}
 	c, dt, stat := m.Config, m.o.DType, m.o.DType.Stat()
-	q, qkv := c.Heads*c.HeadDim, m.h.QKV()
 	act := func(dt kernels.DType, shape ...int) tensor { return r.arena.alloc("activations", dt, shape...) }
 	layers, boundaries := 1, 2
 	if m.o.Train {
-		boundaries = max(2, c.Layers-m.lowest+1)
+		boundaries = max(2, c.Layers-m.lowest)
 		if !m.o.Recompute {
 			layers = max(1, c.Layers-m.lowest)
 		}
 	}
-	for range boundaries {
+	for range min(boundaries, c.Layers) {
 		r.res = append(r.res, act(dt, rows, c.Hidden))
 	}
 	r.tmp = act(dt, rows, c.Hidden)
-	for range layers {
-		a := acts{N1: r.tmp, N2: r.tmp} // scoring needs one at a time
+	shared := layers < c.Layers // the last layer's place with others
+	for i := range layers {
+		a := acts{N1: r.tmp}
 		if m.o.Train {
-			a.N1, a.N2 = act(dt, rows, c.Hidden), act(dt, rows, c.Hidden)
+			a.N1 = act(dt, rows, c.Hidden)
 		}
-		a.R1, a.R2 = act(stat, rows), act(stat, rows)
-		a.QKV, a.Att, a.LSE = act(dt, rows, qkv), act(dt, rows, q), act(stat, rows, c.Heads)
-		a.Mid, a.GU, a.S = act(dt, rows, c.Hidden), act(dt, rows, 2*c.FFN), act(dt, rows, c.FFN)
-		r.acts = append(r.acts, a)
+		a.R1, a.QKV = act(stat, rows), act(dt, rows, m.h.QKV())
+		a.Att, a.LSE = act(dt, rows, c.Heads*c.HeadDim), act(stat, rows, c.Heads)
+		if shared || i < layers-1 {
+			m.allocateRest(&r, &a, rows, r.tmp)
+		}
+		r.kept = append(r.kept, a)
 	}
-	r.final, r.rstd = act(dt, rows, c.Hidden), act(stat, rows)
+	r.last.X, r.last.AttOut = act(dt, answers, c.Hidden), act(dt, answers, c.Heads*c.HeadDim)
+	if shared && answers <= rows {
+		r.last.takeRest(r.kept[(c.Layers-1)%layers])
+	} else {
+		m.allocateRest(&r, &r.last, answers, act(dt, answers, c.Hidden))
+	}
+	r.out, r.final, r.rstd = act(dt, answers, c.Hidden), act(dt, answers, c.Hidden), act(stat, answers)
 	if m.o.Train {
-		r.d, r.dN = act(dt, rows, c.Hidden), act(dt, rows, c.Hidden)
+		r.grads.d, r.top.d, r.top.dN = act(dt, rows, c.Hidden), act(dt, answers, c.Hidden), act(dt, answers, c.Hidden)
 		r.sink = act(stat, c.Hidden)
-		if m.lowest < c.Layers {
-			r.dQKV, r.dAtt = act(dt, rows, qkv), act(dt, rows, q)
-			r.dGU, r.dS = act(dt, rows, 2*c.FFN), act(dt, rows, c.FFN)
-		}
+	}
+	if m.o.Train && m.lowest < c.Layers {
+		r.grads.dN, r.grads.dQKV = act(dt, rows, c.Hidden), act(dt, rows, m.h.QKV())
+		r.grads.dAtt, r.top.dAtt = act(dt, rows, c.Heads*c.HeadDim), act(dt, answers, c.Heads*c.HeadDim)
+		r.grads.dGU, r.grads.dS = act(dt, max(rows, answers), 2*c.FFN), act(dt, max(rows, answers), c.FFN)
+		r.top.dGU, r.top.dS = r.grads.dGU, r.grads.dS
 	}
 	r.ids, r.pos = act(kernels.I32, rows), act(kernels.I32, rows)
-	r.scored, r.score, r.dscore = act(kernels.I32, answers), act(stat, answers), act(stat, answers)
+	r.scored, r.all = act(kernels.I32, answers), act(kernels.I32, answers)
+	r.score, r.dscore = act(stat, answers), act(stat, answers)
 	return r, r.arena.err
+}
+
+// allocateRest allocates the part of a that the last layer has for scored rows
+// only. Scoring needs N2 and Tmp one at a time.
+func (m *Model) allocateRest(r *room, a *acts, rows int, tmp tensor) {
+	c, dt := m.Config, m.o.DType
+	act := func(dt kernels.DType, shape ...int) tensor { return r.arena.alloc("activations", dt, shape...) }
+	a.Tmp, a.N2 = tmp, tmp
+	if m.o.Train {
+		a.N2 = act(dt, rows, c.Hidden)
+	}
+	a.Mid, a.R2 = act(dt, rows, c.Hidden), act(dt.Stat(), rows)
+	a.GU, a.S = act(dt, rows, 2*c.FFN), act(dt, rows, c.FFN)
+}
+
+// takeRest makes a use the memory of b's.
+func (a *acts) takeRest(b acts) {
+	a.Mid, a.N2, a.R2, a.GU, a.S, a.Tmp = b.Mid, b.N2, b.R2, b.GU, b.S, b.Tmp
 }
 
 // fit returns r cut to the rows and answers of a batch.
@@ -127,15 +168,34 @@ func (r room) fit(rows, answers int) room {
 			}
 		}
 	}
-	r.res, r.acts = slices.Clone(r.res), slices.Clone(r.acts)
+	r.res, r.kept = slices.Clone(r.res), slices.Clone(r.kept)
 	for i := range r.res {
 		cut(rows, &r.res[i])
 	}
-	for i := range r.acts {
-		a := &r.acts[i]
-		cut(rows, &a.N1, &a.R1, &a.QKV, &a.Att, &a.LSE, &a.Mid, &a.N2, &a.R2, &a.GU, &a.S)
+	for i := range r.kept {
+		a := &r.kept[i]
+		cut(rows, &a.N1, &a.R1, &a.QKV, &a.Att, &a.LSE, &a.Mid, &a.N2, &a.R2, &a.GU, &a.S, &a.Tmp)
 	}
-	cut(rows, &r.tmp, &r.final, &r.rstd, &r.d, &r.dN, &r.dQKV, &r.dAtt, &r.dGU, &r.dS, &r.ids, &r.pos)
-	cut(answers, &r.scored, &r.score, &r.dscore)
+	a, g, t := &r.last, &r.grads, &r.top
+	cut(answers, &a.X, &a.AttOut, &a.Mid, &a.N2, &a.R2, &a.GU, &a.S, &a.Tmp)
+	cut(rows, &g.d, &g.dN, &g.dQKV, &g.dAtt, &g.dGU, &g.dS)
+	cut(answers, &t.d, &t.dN, &t.dAtt, &t.dGU, &t.dS)
+	cut(rows, &r.ids, &r.pos)
+	cut(answers, &r.out, &r.final, &r.rstd, &r.scored, &r.all, &r.score, &r.dscore)
 	return r
+}
+
+// slot says which of kept layer l uses.
+func (m *Model) slot(l int) int { return l % len(m.view.kept) }
+
+// acts returns what layer l keeps.
+func (m *Model) acts(l int) acts {
+	a := m.view.kept[m.slot(l)]
+	if l < m.Config.Layers-1 {
+		a.X, a.AttOut = m.res(l), a.Att
+		return a
+	}
+	last := m.view.last
+	last.N1, last.R1, last.QKV, last.Att, last.LSE = a.N1, a.R1, a.QKV, a.Att, a.LSE
+	return last
 }

@@ -39,7 +39,7 @@ func (b *backend) Attention(out, lse, qkv kernels.Tensor, segs []kernels.Segment
 	wantSegments("Attention", segs, rows)
 	v := load(qkv)
 	for _, s := range segs {
-		for r := int(s.Lo); r < int(s.Hi); r++ {
+		for r := int(s.Queries()); r < int(s.Hi); r++ {
 			keys := visible(s, r, h.Window)
 			o, l := make([]float64, h.Q*h.Dim), make([]float64, h.Q)
 			for head := range h.Q {
@@ -69,7 +69,7 @@ func (b *backend) AttentionBack(dqkv, dout, out, lse, qkv kernels.Tensor, segs [
 	dv, d, o, l, v := make([]float64, qkv.Len()), load(dout), load(out), load(lse), load(qkv)
 	scale := 1 / math.Sqrt(float64(h.Dim))
 	for _, s := range segs {
-		for r := int(s.Lo); r < int(s.Hi); r++ {
+		for r := int(s.Queries()); r < int(s.Hi); r++ {
 			keys := visible(s, r, h.Window)
 			for head := range h.Q {
 				at := (r*h.Q + head) * h.Dim

@@ -1,6 +1,7 @@
 package reference_test
 
 import (
+	"encoding/binary"
 	"strings"
 	"testing"
 
@@ -41,6 +42,10 @@ var mutants = []struct {
 	{"RMSNormBack overwrites dx", "values/RMSNormBack", kernels.BF16, func(m mutant) kernels.Backend { return overwritesResidual{m} }},
 	{"AddBiasBack overwrites", "values/AddBiasBack", kernels.F32, func(m mutant) kernels.Backend { return overwritesBias{m} }},
 	{"EmbedBack ignores skip", "values/EmbedBack", kernels.BF16, func(m mutant) kernels.Backend { return neverSkips{m} }},
+	{"Scatter keeps other rows", "values/Scatter", kernels.F32, func(m mutant) kernels.Backend { return keepsUnscattered{m} }},
+	{"Scatter keeps the last of repeated rows", "values/Scatter", kernels.BF16, func(m mutant) kernels.Backend { return scattersLast{m} }},
+	{"Attention computes rows that are keys only", "values/Attention/", kernels.F32, func(m mutant) kernels.Backend { return segments{m, allQueries} }},
+	{"AttentionBack forgets which rows are keys only", "values/AttentionBack/", kernels.F32, func(m mutant) kernels.Backend { return segmentsBack{m, allQueries} }},
 	{"ValueHeadBack keeps other rows", "values/ValueHeadBack", kernels.F32, func(m mutant) kernels.Backend { return keepsOtherRows{m} }},
 	{"SwiGLU swallows NaN", "nonfinite/SwiGLU/", kernels.F32, func(m mutant) kernels.Backend { return swallowsNaN{m} }},
 	{"SumSq overwrites", "values/SumSq", kernels.F32, func(m mutant) kernels.Backend { return overwritesSum{m} }},
@@ -105,6 +110,8 @@ func changed(segs []kernels.Segment, change func(*kernels.Segment)) []kernels.Se
 	}
 	return segs
 }
+
+func allQueries(s *kernels.Segment) { s.From = 0 }
 
 type segments struct {
 	mutant
@@ -180,6 +187,28 @@ type neverSkips struct{ mutant }
 
 func (m neverSkips) EmbedBack(dtable, dout, ids kernels.Tensor, _ int32) {
 	m.Backend.EmbedBack(dtable, dout, ids, -1)
+}
+
+type keepsUnscattered struct{ mutant }
+
+func (m keepsUnscattered) Scatter(dtable, dout, ids kernels.Tensor) {
+	before, _ := m.Alloc("before", dtable.DType, dtable.Shape[:]...)
+	m.Zero(before)
+	m.Add(before, before, dtable)
+	m.Backend.Scatter(dtable, dout, ids)
+	m.Add(dtable, dtable, before)
+}
+
+type scattersLast struct{ mutant }
+
+func (m scattersLast) Scatter(dtable, dout, ids kernels.Tensor) {
+	m.Backend.Scatter(dtable, dout, ids)
+	for r := range ids.Len() {
+		id := int(binary.LittleEndian.Uint32(ids.Buf.Host[ids.Off+4*r:]))
+		to := dtable.Slice(id, id+1)
+		m.Zero(to)
+		m.Add(to, to, dout.Slice(r, r+1))
+	}
 }
 
 type overwritesSum struct{ mutant }

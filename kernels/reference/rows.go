@@ -35,6 +35,21 @@ func (b *backend) EmbedBack(dtable, dout, ids kernels.Tensor, skip int32) {
 	store(dtable, dt)
 }
 
+func (b *backend) Scatter(dtable, dout, ids kernels.Tensor) {
+	n, cols := ids.Len(), dtable.Cols()
+	want(matrix(dtable, b.act, dtable.Rows(), cols) && matrix(dout, b.act, n, cols) &&
+		vector(ids, kernels.I32, n), "Scatter", dtable, dout, ids)
+	index := ints(ids)
+	wantIndices("Scatter", "id", index, dtable.Rows())
+	dt, d := make([]float64, dtable.Len()), load(dout)
+	for r, id := range index {
+		for j := range cols {
+			dt[int(id)*cols+j] += d[r*cols+j]
+		}
+	}
+	store(dtable, dt)
+}
+
 func (b *backend) RMSNorm(out, rstd, x, w kernels.Tensor, eps float64) {
 	rows, cols := x.Rows(), x.Cols()
 	want(matrix(out, b.act, rows, cols) && vector(rstd, b.stat, rows) &&
