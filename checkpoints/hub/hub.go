@@ -49,6 +49,9 @@ func Fetch(ctx context.Context, o Options) (folder string, err error) {
 	if err == nil {
 		folder, err = f.fetch(ctx)
 	}
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w (what has come is kept, and the same command goes on with it)", err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("hub: download %s: %w", o.subject(), err)
 	}

@@ -61,8 +61,8 @@ const largeFile = 1000
 func newFakeHub(t *testing.T, files map[string][]byte) *fakeHub {
 	t.Helper()
 	h := &fakeHub{t: t, behaviour: behaviour{files: files, commit: testCommit}, asked: map[string]int{}}
-	h.hub = httptest.NewServer(http.HandlerFunc(h.serveHub))
 	h.store = httptest.NewServer(http.HandlerFunc(h.serveStore))
+	h.hub = httptest.NewServer(http.HandlerFunc(h.serveHub))
 	t.Cleanup(h.hub.Close)
 	t.Cleanup(h.store.Close)
 	home := t.TempDir()
@@ -74,7 +74,7 @@ func newFakeHub(t *testing.T, files map[string][]byte) *fakeHub {
 	t.Setenv("HF_HOME", home)
 	t.Setenv("HF_ENDPOINT", h.hub.URL)
 	t.Setenv("HF_TOKEN", testToken)
-	hurry(t, 64)
+	hurry(t, 200)
 	return h
 }
 

@@ -45,7 +45,7 @@ func (s *source) find(ctx context.Context, commit string) error {
 			return err
 		}
 		resp.Body.Close()
-		if got := resp.Header.Get("X-Repo-Commit"); commit != "" && got != "" && got != commit {
+		if got := resp.Header.Get("X-Repo-Commit"); got != "" && got != commit {
 			return fmt.Errorf("%s is of commit %.50q, not %s (start again)", withoutQuery(at), got, commit)
 		}
 		linked := resp.Header.Get("X-Linked-Etag")
@@ -74,16 +74,15 @@ func (s *source) found(at, etag, size string) error {
 	if err != nil || n < 0 {
 		return fmt.Errorf("%s has the size %.50q (check HF_ENDPOINT)", withoutQuery(s.hub), size)
 	}
-	if s.etag != "" && (s.etag != etag || s.size != n) {
-		return fmt.Errorf("%s has changed while it was downloaded (start again)", withoutQuery(s.hub))
-	}
-	if s.etag == "" { // later, others are reading them
-		s.etag, s.size = etag, n
-	}
+	s.url, s.etag, s.size = at, etag, n
+	return nil
+}
+
+// moveTo notes where the content is now.
+func (s *source) moveTo(at string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.url = at
-	return nil
 }
 
 // errNoRanges says that a server sends files only as a whole.
@@ -102,14 +101,13 @@ func (s *source) open(ctx context.Context, from, to int64) (body io.ReadCloser, 
 	resp, err := send(ctx, s.client.follow, http.MethodGet, at, header)
 	var status *statusError
 	if errors.As(err, &status) && s.expired(at, status.status) {
-		if again := s.find(ctx, ""); again != nil {
-			return nil, 0, again
-		}
+		s.moveTo(s.hub) // which redirects to a new address
 		return nil, 0, transientError{error: err}
 	}
 	if err != nil {
 		return nil, 0, err
 	}
+	s.moveTo(resp.Request.URL.String())
 	start, err = s.startOf(resp, from)
 	if err != nil {
 		resp.Body.Close()
