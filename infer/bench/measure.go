@@ -2,7 +2,6 @@ package bench
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 )
@@ -22,6 +21,9 @@ const (
 	groupSource  = "source"
 	groupLength  = "length"
 )
+
+// groups is their order.
+var groups = []string{groupOverall, groupSection, groupSubset, groupLength, groupSource}
 
 // A board is the scored items of a benchmark and their prompts, numbered.
 type board struct {
@@ -80,7 +82,11 @@ func (b *board) measures() []measure {
 	strict := filter(b.pairs, func(c comparison) bool { return !c.weak })
 	ms = append(ms, measure{groupOverall, "calibration error", prompts(strict), len(strict), calibrationError(strict)})
 	ms = append(ms, b.byLength()...)
-	return append(ms, b.bySource()...)
+	ms = append(ms, b.bySource()...)
+	slices.SortStableFunc(ms, func(x, y measure) int {
+		return cmp.Compare(slices.Index(groups, x.group), slices.Index(groups, y.group))
+	})
+	return ms
 }
 
 func (b *board) accuracy(group, name string, cs []comparison) measure {
@@ -123,8 +129,21 @@ func (b *board) rankings() []measure {
 	return ms
 }
 
-// lengthBuckets are upper bounds of the mean length of a pair's answers, in characters.
-var lengthBuckets = []int{250, 500, 1000, 2000, 4000, math.MaxInt}
+// A bucket is the pairs whose answers have a mean length below high, in characters, and
+// not below that of the bucket before.
+type bucket struct {
+	high        int
+	name, short string
+}
+
+var lengthBuckets = []bucket{
+	{250, "below 250 characters", "<250"},
+	{500, "250 to 499 characters", "<500"},
+	{1000, "500 to 999 characters", "<1000"},
+	{2000, "1000 to 1999 characters", "<2000"},
+	{4000, "2000 to 3999 characters", "<4000"},
+	{math.MaxInt, "4000 characters or more", "more"},
+}
 
 // matched is the ratio of lengths from which answers count as equally long.
 const matched = 0.9
@@ -137,9 +156,12 @@ func (b *board) byLength() []measure {
 		}
 	}
 	low := 0
-	for _, high := range lengthBuckets {
-		add(bucketName(low, high)+" characters", func(c comparison) bool { half := (c.better + c.worse) / 2; return half >= low && half < high })
-		low = high
+	for _, l := range lengthBuckets {
+		add(l.name, func(c comparison) bool {
+			length := (c.better + c.worse) / 2
+			return length >= low && length < l.high
+		})
+		low = l.high
 	}
 	add("length-matched", func(c comparison) bool {
 		return float64(min(c.better, c.worse)) >= matched*float64(max(c.better, c.worse))
@@ -147,13 +169,6 @@ func (b *board) byLength() []measure {
 	add("better answer longer", func(c comparison) bool { return c.better > c.worse })
 	add("better answer shorter", func(c comparison) bool { return c.better < c.worse })
 	return ms
-}
-
-func bucketName(low, high int) string {
-	if high == math.MaxInt {
-		return fmt.Sprintf("%d or more", low)
-	}
-	return fmt.Sprintf("%d to %d", low, high-1)
 }
 
 func (b *board) bySource() []measure {

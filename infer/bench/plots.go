@@ -6,9 +6,9 @@ import (
 	"image/color"
 	"math"
 	"slices"
-	"strings"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -33,6 +33,10 @@ func newPlot(title, x, y string) *plot.Plot {
 	p.Title.Text = title
 	p.Title.Padding = vg.Points(6)
 	p.X.Label.Text, p.Y.Label.Text = x, y
+	for _, f := range []*font.Font{&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font, &p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font} {
+		f.Variant = "Sans"
+	}
+	p.X.Label.Padding = vg.Points(4)
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = gridColor, gridColor
 	p.Add(grid)
@@ -121,19 +125,19 @@ func (c Curve) calibration() (*plot.Plot, error) {
 
 // lengths draws accuracy by the length of answers, with intervals.
 func (r *Result) lengths() (*plot.Plot, error) {
-	p := newPlot("Accuracy by length", "mean length of the pair's answers, characters", "accuracy")
+	p := newPlot("Accuracy by length", "characters of the pair's answers, their mean", "accuracy")
 	p.Y.Min, p.Y.Max = 0, 1
 	var bars plotter.Values
 	var names []string
 	var errors errorPoints
 	for _, m := range r.Metrics {
-		name, ok := strings.CutSuffix(m.Name, " characters")
-		if m.Group != groupLength || !ok {
+		i := slices.IndexFunc(lengthBuckets, func(b bucket) bool { return b.name == m.Name })
+		if m.Group != groupLength || i < 0 {
 			continue
 		}
 		errors.XYs = append(errors.XYs, plotter.XY{X: float64(len(bars)), Y: m.Value})
 		errors.spread = append(errors.spread, [2]float64{m.Value - finiteOr(m.Low, m.Value), finiteOr(m.High, m.Value) - m.Value})
-		bars, names = append(bars, m.Value), append(names, name)
+		bars, names = append(bars, m.Value), append(names, lengthBuckets[i].short)
 	}
 	if len(bars) == 0 {
 		return p, nil

@@ -110,7 +110,7 @@ func Measure(set *Set, rows, other []Row, s Settings) (*Result, error) {
 	}
 	board := newBoard(set.Bench, set.Items, rows, s)
 	if len(board.items) == 0 {
-		return nil, fmt.Errorf("bench: %s: no row could be scored; the first: %s", set.Bench, r.rows[0][0].Error)
+		return nil, fmt.Errorf("bench: %s: no row could be scored; the first: %s", set.Bench, r.firstError())
 	}
 	r.Used, r.Items, r.Pairs = len(board.strata), len(board.items), len(board.pairs)
 	r.Truncated = board.truncated()
@@ -221,6 +221,26 @@ func (r *Report) Average() {
 	r.Card, r.Published = &card, StarlingCard
 }
 
+// firstError is why the first row that has no scores has none.
+func (r *Result) firstError() string {
+	for i, it := range r.set.Items {
+		for _, rows := range r.rows {
+			if rows != nil && rows[i].Error != "" {
+				return it.ID + ": " + rows[i].Error
+			}
+		}
+	}
+	return ""
+}
+
+func (b *board) conversations() int {
+	n := 0
+	for _, it := range b.items {
+		n += len(it.Completions)
+	}
+	return n
+}
+
 func (b *board) truncated() int {
 	n := 0
 	for _, r := range b.rows {
@@ -264,13 +284,13 @@ func (r *Result) notes(b *board, s Settings) {
 		add("%d bad rows were skipped; the first: %s", r.Bad, r.set.FirstBad)
 	}
 	if n := len(r.set.Items) - len(b.items); n > 0 {
-		add("%d rows could not be scored", n)
+		add("%s could not be scored; the first: %s", count(n, "row"), r.firstError())
 	}
 	if r.set.Sampled {
 		add("a sample of %d of %d prompts (seed %d)", r.Used, r.Prompts, s.Seed)
 	}
 	if r.Truncated > 0 {
-		add("%d conversations were truncated", r.Truncated)
+		add("%d of %d conversations were truncated", r.Truncated, b.conversations())
 	}
 	if r.Bench == RewardBench {
 		if differ := unpublished(b); differ != "" {
