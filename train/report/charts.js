@@ -15,7 +15,7 @@ function create(parent, name, attributes, text) {
 	return e;
 }
 
-// brief writes a number with about four digits.
+// brief writes a number with three digits or a few more.
 function brief(x) {
 	const size = Math.abs(x);
 	if (!Number.isFinite(x)) return "none";
@@ -23,7 +23,7 @@ function brief(x) {
 	if (size >= 1e6) return (x / 1e6).toPrecision(3) + "M";
 	if (size >= 1e4) return (x / 1e3).toPrecision(3) + "k";
 	if (size < 1e-3) return x.toExponential(2);
-	return Number(x.toPrecision(size >= 1000 ? 4 : 3)).toString();
+	return size >= 999.5 ? x.toFixed(0) : x.toPrecision(3);
 }
 
 // niceTicks are round numbers in [low, high], about count of them.
@@ -126,7 +126,7 @@ class Chart {
 			create(this.svg, "line", { class: "grid", x1: f.left, x2: f.right, y1: y, y2: y });
 			create(this.svg, "text", { x: f.left - 8, y: y + 4, "text-anchor": "end" }, tickText(t, vertical.digits));
 		}
-		const across = niceTicks(0, f.last, Math.max(2, Math.floor(width / 110)));
+		const across = niceTicks(0, f.last, Math.max(2, Math.floor(width / 80)));
 		for (const t of across.ticks.filter(Number.isInteger)) {
 			create(this.svg, "text", { x: f.x(t), y: f.bottom + 17, "text-anchor": t === 0 ? "start" : f.x(t) > f.right - 14 ? "end" : "middle" }, tickText(t, 0));
 		}
@@ -154,6 +154,7 @@ class Chart {
 		this.cursor.replaceChildren();
 		if (pointedStep !== null && pointedStep <= f.last) {
 			create(this.cursor, "line", { class: "cursor", x1: f.x(pointedStep), x2: f.x(pointedStep), y1: f.top, y2: f.bottom });
+			create(this.cursor, "text", { class: "at", x: f.x(pointedStep), y: f.bottom + 17, "text-anchor": f.x(pointedStep) > f.right - 24 ? "end" : "middle" }, String(pointedStep));
 			for (const s of this.series.filter(s => !s.band)) {
 				const p = nearest(s.points, pointedStep);
 				create(this.cursor, "circle", { cx: f.x(p[0]), cy: f.y(p[1]), r: 3.5, style: `fill:var(${s.color})` });
@@ -165,7 +166,6 @@ class Chart {
 	// drawKey names the series with their last values, or those at the pointer.
 	drawKey() {
 		this.key.replaceChildren();
-		if (pointedStep !== null && this.frame) create(this.key, "span", { class: "at" }, "step " + pointedStep);
 		for (const s of this.series.filter(s => !s.band)) {
 			const p = pointedStep === null ? s.points[s.points.length - 1] : nearest(s.points, pointedStep);
 			create(this.key, "span", { style: `--color:var(${s.color})` }, (s.name ? s.name + " " : "") + brief(p[1]));

@@ -8,7 +8,7 @@ const margin = new Chart(byId("charts"), "Margin");
 const score = new Chart(byId("charts"), "Score");
 const gradient = new Chart(byId("charts"), "Gradient norm", { zero: true });
 const rate = new Chart(byId("charts"), "Learning rate", { zero: true });
-const speed = new Chart(byId("charts"), "Tokens per second", { zero: true });
+const speed = new Chart(byId("charts"), "Tokens/s", { zero: true });
 const rankBox = create(byId("charts"), "section", { class: "card chart" });
 create(create(rankBox, "header", {}), "h2", {}, "Accuracy by rank");
 const ranks = create(rankBox, "div", { class: "ranks" });
