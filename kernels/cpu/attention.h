@@ -13,7 +13,7 @@
 // whether a key lies in the prefix or in the segment itself.
 
 typedef struct {
-	long keys, prefix, rows, group, dim, wide; // wide: dim rounded up to COLS
+	long keys, prefix, rows, group, dim, wide; // wide: dim rounded up to LANES
 	long window, stride, ostride, head;        // strides of a row of qkv and of out
 	long q, k, v;                              // where these begin in a row of qkv
 	float scale;
@@ -26,7 +26,7 @@ static shape shape_of(const attention_args *a, segment s, long kv)
 	x.prefix = s.prefix_hi - s.prefix_lo;
 	x.keys = x.prefix + s.hi - s.lo;
 	x.rows = (s.hi - s.lo) * x.group;
-	x.wide = up(x.dim, COLS);
+	x.wide = up(x.dim, LANES);
 	x.stride = (a->q_heads + 2 * a->kv_heads) * x.dim;
 	x.ostride = a->q_heads * x.dim;
 	x.head = kv * x.group;
@@ -92,7 +92,7 @@ static float softmax(float *r, long n, float *top)
 	m -= INFINITY;
 	store(r + n, m);
 	for (long j = 0; j < n; j += LANES)
-		m = select(load(r + j) > m, load(r + j), m);
+		m = pick(load(r + j) > m, load(r + j), m);
 	float most = m[0];
 	for (int i = 1; i < LANES; i++)
 		most = m[i] > most ? m[i] : most;

@@ -11,21 +11,52 @@
 // NaN), and each sum is over k in ascending order, so it does not matter which
 // rows share a strip.
 
-// run continues c[COLS] with a[k*cs] * b[k] for k in [lo, hi).
-INLINE void run(float *c, const float *a, long cs, const float *b, long ldb, long lo, long hi)
+// run continues c[width vectors] with a[k*cs] * b[k] for k in [lo, hi).
+INLINE void run(int width, float *c, const float *a, long cs, const float *b, long ldb, long lo, long hi)
 {
-	vec c0 = load(c), c1 = load(c + LANES);
+	vec c0 = load(c), c1 = width > 1 ? load(c + LANES) : c0;
 	for (long k = lo; k < hi; k++) {
 		c0 += a[k * cs] * load(b + k * ldb);
-		c1 += a[k * cs] * load(b + k * ldb + LANES);
+		if (width > 1)
+			c1 += a[k * cs] * load(b + k * ldb + LANES);
 	}
 	store(c, c0);
-	store(c + LANES, c1);
+	if (width > 1)
+		store(c + LANES, c1);
+}
+
+// ranges are the rows' own and what is common to all.
+typedef struct { const long *lo, *hi; long m, from, to; int whole; } ranges;
+
+// strip computes width vectors of every row.
+INLINE void strip(int width, const ranges *r, float *c, long ldc, int add, const float *a, long rs, long cs, const float *b, long ldb)
+{
+	float sums[ROWS * COLS] = {};
+	float *t = r->whole ? c : sums;
+	long ldt = r->whole ? ldc : COLS, from = r->from, n = r->to - from;
+	int how = !r->whole ? CONTINUE : add ? ADD : SET;
+	for (long i = 0; i < r->m && !r->whole; i++)
+		run(width, t + i * ldt, a + i * rs, cs, b, ldb, r->lo[i], min(from, r->hi[i]));
+	a += from * cs;
+	if (cs == 1)
+		(width > 1 ? tile_rows : half_rows)(t, ldt, how, a, rs, b + from * ldb, ldb, n);
+	else
+		(width > 1 ? tile_cols : half_cols)(t, ldt, how, a, cs, b + from * ldb, ldb, n);
+	a -= from * cs;
+	for (long i = 0; i < r->m && !r->whole; i++) {
+		run(width, t + i * ldt, a + i * rs, cs, b, ldb, r->to, r->hi[i]);
+		for (long j = 0; j < width * LANES; j += LANES) {
+			vec s = load(t + i * ldt + j);
+			if (add)
+				s += load(c + i * ldc + j);
+			store(c + i * ldc + j, s);
+		}
+	}
 }
 
 // band computes rows [0, m) of c[ROWS][wide] = or += a*b, m <= ROWS, and leaves the
 // others alone. a has ROWS rows (those past m may hold anything), wide is a
-// multiple of COLS.
+// multiple of LANES.
 INLINE void band(float *c, long ldc, int add, const float *a, long rs, long cs, const float *b, long ldb, long wide, long m, const long *lo, const long *hi)
 {
 	long from = lo[0], to = hi[0], first = lo[0], last = hi[0];
@@ -35,29 +66,12 @@ INLINE void band(float *c, long ldc, int add, const float *a, long rs, long cs, 
 		first = min(first, lo[i]);
 		last = max(last, hi[i]);
 	}
-	int whole = m == ROWS && from == first && to == last;
-	to = max(from, to);
-	for (long l = 0; l < wide; l += COLS) {
-		float sums[ROWS * COLS] = {};
-		float *t = whole ? c + l : sums;
-		long ldt = whole ? ldc : COLS;
-		int how = !whole ? CONTINUE : add ? ADD : SET;
-		for (long i = 0; i < m && !whole; i++)
-			run(t + i * ldt, a + i * rs, cs, b + l, ldb, lo[i], min(from, hi[i]));
-		if (cs == 1)
-			tile_rows(t, ldt, how, a + from, rs, b + from * ldb + l, ldb, to - from);
-		else
-			tile_cols(t, ldt, how, a + from * cs, cs, b + from * ldb + l, ldb, to - from);
-		for (long i = 0; i < m && !whole; i++) {
-			run(t + i * ldt, a + i * rs, cs, b + l, ldb, to, hi[i]);
-			for (long j = 0; j < COLS; j += LANES) {
-				vec s = load(t + i * ldt + j);
-				if (add)
-					s += load(c + i * ldc + l + j);
-				store(c + i * ldc + l + j, s);
-			}
-		}
-	}
+	ranges r = {lo, hi, m, from, max(from, to), m == ROWS && from == first && to == last};
+	long l = 0;
+	for (; l + COLS <= wide; l += COLS)
+		strip(2, &r, c + l, ldc, add, a, rs, cs, b + l, ldb);
+	if (l < wide)
+		strip(1, &r, c + l, ldc, add, a, rs, cs, b + l, ldb);
 }
 
 static __attribute__((noinline)) void band_rows(float *c, long ldc, int add, const float *a, long rs, const float *b, long ldb, long wide, long m, const long *lo, const long *hi)

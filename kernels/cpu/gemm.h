@@ -83,12 +83,8 @@ static void pack_rows(float *dst, mat a, long m, long k, long lo, long hi)
 		for (long i = lo * ROWS; i < hi * ROWS; i += ROWS) {
 			float *d = dst + i * k + l * ROWS;
 			const elem *p = (const elem *)a.p + i + l * a.cs;
-			if (i + ROWS <= m)
-				for (int r = 0; r < ROWS; r++)
-					d[r] = get1(p + r);
-			else
-				for (int r = 0; r < ROWS; r++)
-					d[r] = i + r < m ? get1(p + r) : 0;
+			for (int r = 0; r < ROWS; r += LANES)
+				store_part(d + r, get_part(p + r, min(ROWS, m - i) - r), ROWS - r);
 		}
 }
 

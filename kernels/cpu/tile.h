@@ -20,40 +20,49 @@ enum {
 	CONTINUE, // c = ((c + a0*b0) + a1*b1) + ...
 };
 
-INLINE void tile(float *c, long ldc, int how, const float *a, long rs, long cs, const float *b, long ldb, long k)
+INLINE void tile(int width, float *c, long ldc, int how, const float *a, long rs, long cs, const float *b, long ldb, long k)
 {
 	vec acc[ROWS][2] = {};
 	if (how == CONTINUE)
 #pragma GCC unroll 16
-		for (int i = 0; i < ROWS; i++) {
-			acc[i][0] = load(c + i * ldc);
-			acc[i][1] = load(c + i * ldc + LANES);
-		}
+		for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 2
+			for (int j = 0; j < width; j++)
+				acc[i][j] = load(c + i * ldc + j * LANES);
 	for (; k > 0; k--, a += cs, b += ldb) {
-		vec b0 = load(b), b1 = load(b + LANES);
+		vec b0 = load(b), b1 = width > 1 ? load(b + LANES) : b0;
 #pragma GCC unroll 16
 		for (int i = 0; i < ROWS; i++) {
 			acc[i][0] += a[i * rs] * b0;
-			acc[i][1] += a[i * rs] * b1;
+			if (width > 1)
+				acc[i][1] += a[i * rs] * b1;
 		}
 	}
 #pragma GCC unroll 16
-	for (int i = 0; i < ROWS; i++, c += ldc) {
-		if (how == ADD) {
-			acc[i][0] += load(c);
-			acc[i][1] += load(c + LANES);
+	for (int i = 0; i < ROWS; i++, c += ldc)
+#pragma GCC unroll 2
+		for (int j = 0; j < width; j++) {
+			if (how == ADD)
+				acc[i][j] += load(c + j * LANES);
+			store(c + j * LANES, acc[i][j]);
 		}
-		store(c, acc[i][0]);
-		store(c + LANES, acc[i][1]);
-	}
 }
 
-// The two layouts of a that occur, each with one stride known to the compiler.
+// The two layouts of a that occur, each with one stride known to the compiler, and
+// the same half as wide, for heads of few channels.
 static __attribute__((noinline)) void tile_rows(float *c, long ldc, int how, const float *a, long rs, const float *b, long ldb, long k)
 {
-	tile(c, ldc, how, a, rs, 1, b, ldb, k);
+	tile(2, c, ldc, how, a, rs, 1, b, ldb, k);
 }
 static __attribute__((noinline)) void tile_cols(float *c, long ldc, int how, const float *a, long cs, const float *b, long ldb, long k)
 {
-	tile(c, ldc, how, a, 1, cs, b, ldb, k);
+	tile(2, c, ldc, how, a, 1, cs, b, ldb, k);
+}
+static __attribute__((noinline)) void half_rows(float *c, long ldc, int how, const float *a, long rs, const float *b, long ldb, long k)
+{
+	tile(1, c, ldc, how, a, rs, 1, b, ldb, k);
+}
+static __attribute__((noinline)) void half_cols(float *c, long ldc, int how, const float *a, long cs, const float *b, long ldb, long k)
+{
+	tile(1, c, ldc, how, a, 1, cs, b, ldb, k);
 }

@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 // Without this gcc keeps a branch for errno at each square root and does not
 // vectorize it; cgo does not allow -fno-math-errno.
@@ -34,28 +37,42 @@ INLINE long up(long n, long unit) { return (n + unit - 1) / unit * unit; }
 INLINE vec load(const float *p) { return *(const vec *)p; }
 INLINE void store(float *p, vec v) { *(vec *)p = v; }
 
-// The same for fewer than LANES floats.
-INLINE vec load_part(const float *p, long n)
+// The same for n < LANES elements, 0 or less among them: reading gives zeros for
+// the others, writing leaves them alone.
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+#define MASKED 1
+INLINE __mmask16 first_lanes(long n) { return (__mmask16)((1u << max(n, 0)) - 1); }
+INLINE vec load_few(const float *p, long n) { return (vec)_mm512_maskz_loadu_ps(first_lanes(n), p); }
+INLINE void store_few(float *p, vec v, long n) { _mm512_mask_storeu_ps(p, first_lanes(n), (__m512)v); }
+#elif defined(__AVX2__)
+INLINE __m256i first_lanes(long n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
+INLINE vec load_few(const float *p, long n) { return (vec)_mm256_maskload_ps(p, first_lanes(n)); }
+INLINE void store_few(float *p, vec v, long n) { _mm256_maskstore_ps(p, first_lanes(n), (__m256)v); }
+#else
+INLINE vec load_few(const float *p, long n)
 {
-	if (n >= LANES)
-		return load(p);
 	float t[LANES] = {};
 	for (long i = 0; i < n; i++)
 		t[i] = p[i];
 	return load(t);
 }
-INLINE void store_part(float *p, vec v, long n)
+INLINE void store_few(float *p, vec v, long n)
 {
-	if (n >= LANES) {
-		store(p, v);
-		return;
-	}
 	for (long i = 0; i < n; i++)
 		p[i] = v[i];
 }
+#endif
+INLINE vec load_part(const float *p, long n) { return n >= LANES ? load(p) : load_few(p, n); }
+INLINE void store_part(float *p, vec v, long n)
+{
+	if (n >= LANES)
+		store(p, v);
+	else
+		store_few(p, v, n);
+}
 
-// select is mask ? a : b by lanes; comparisons of vectors make masks.
-INLINE vec select(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
+// pick is mask ? a : b by lanes; comparisons of vectors make masks.
+INLINE vec pick(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
 
 #if BF16
 INLINE vec widen(hvec h) { return (vec)(__builtin_convertvector(h, uvec) << 16); }
@@ -63,28 +80,34 @@ INLINE hvec narrow(vec v)
 {
 	uvec u = (uvec)v, rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
 	uvec nan = (u >> 16) | 0x40; // quiet, so that cutting the payload leaves a NaN
-	return __builtin_convertvector((uvec)select(v == v, (vec)rounded, (vec)nan), hvec);
+	return __builtin_convertvector((uvec)pick(v == v, (vec)rounded, (vec)nan), hvec);
 }
 INLINE vec get(const elem *p) { return widen(*(const hvec *)p); }
 INLINE void put(elem *p, vec v) { *(hvec *)p = narrow(v); }
-INLINE vec get_part(const elem *p, long n)
+#ifdef MASKED
+INLINE hvec load_few_halves(const elem *p, long n) { return (hvec)_mm256_maskz_loadu_epi16(first_lanes(n), p); }
+INLINE void store_few_halves(elem *p, hvec h, long n) { _mm256_mask_storeu_epi16(p, first_lanes(n), (__m256i)h); }
+#else
+INLINE hvec load_few_halves(const elem *p, long n)
 {
-	if (n >= LANES)
-		return get(p);
-	elem t[LANES] = {};
+	hvec t = {};
 	for (long i = 0; i < n; i++)
 		t[i] = p[i];
-	return get(t);
+	return t;
 }
-INLINE void put_part(elem *p, vec v, long n)
+INLINE void store_few_halves(elem *p, hvec h, long n)
 {
-	hvec h = narrow(v);
-	if (n >= LANES) {
-		*(hvec *)p = h;
-		return;
-	}
 	for (long i = 0; i < n; i++)
 		p[i] = h[i];
+}
+#endif
+INLINE vec get_part(const elem *p, long n) { return n >= LANES ? get(p) : widen(load_few_halves(p, n)); }
+INLINE void put_part(elem *p, vec v, long n)
+{
+	if (n >= LANES)
+		put(p, v);
+	else
+		store_few_halves(p, narrow(v), n);
 }
 INLINE float get1(const elem *p)
 {
@@ -123,8 +146,8 @@ INLINE vec square_root(vec v)
 INLINE vec exponential(vec x)
 {
 	const vec zero = {};
-	x = select(x < -104.0f, zero - 104.0f, x);
-	x = select(x > 89.0f, zero + 89.0f, x);
+	x = pick(x < -104.0f, zero - 104.0f, x);
+	x = pick(x > 89.0f, zero + 89.0f, x);
 	vec shifted = x * 1.44269504f + 12582912.0f; // adding 1.5*2**23 rounds to an integer
 	ivec n = (ivec)shifted - 0x4b400000;
 	vec whole = shifted - 12582912.0f;
