@@ -82,24 +82,12 @@ func newSum(etag string, size int64) hash.Hash {
 	return h
 }
 
-// append adds the next bytes.
-func (b *blob) append(p []byte) error {
+// Write adds the next bytes, which were counted as they came.
+func (b *blob) Write(p []byte) (int, error) {
 	n, err := b.file.WriteAt(p, b.done)
 	b.sum.Write(p[:n])
 	b.done += int64(n)
-	b.meter.add(int64(n))
-	if err != nil {
-		return diskError(err)
-	}
-	return nil
-}
-
-// Write implements io.Writer.
-func (b *blob) Write(p []byte) (int, error) {
-	if err := b.append(p); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	return n, diskError(err)
 }
 
 // errDigest says that all bytes have come and are not those that the hub promised.
@@ -153,7 +141,7 @@ func (b *blob) streamOnce(ctx context.Context) error {
 	if _, err := io.CopyN(io.Discard, body, b.done-start); err != nil {
 		return b.broken(ctx, b.done, err)
 	}
-	if _, err := io.CopyN(b, reading{body}, b.size-b.done); err != nil {
+	if _, err := io.CopyN(b, reading{counting{body, b.meter}}, b.size-b.done); err != nil {
 		var r readError
 		if !errors.As(err, &r) && err != io.EOF {
 			return err // of the disk

@@ -1,6 +1,9 @@
 package hub
 
-import "sync"
+import (
+	"io"
+	"sync"
+)
 
 // A meter counts the bytes of all files together.
 type meter struct {
@@ -23,4 +26,17 @@ func (m *meter) change(done, total int64) {
 	if m.report != nil && done != 0 {
 		m.report(m.done, m.total)
 	}
+}
+
+// A counting reader counts what it reads.
+type counting struct {
+	r     io.Reader
+	meter *meter
+}
+
+// Read implements io.Reader.
+func (c counting) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.meter.add(int64(n))
+	return n, err
 }

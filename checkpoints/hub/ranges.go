@@ -9,7 +9,7 @@ import (
 
 // Files of more than two pieces come in pieces over several connections. The pieces
 // wait in memory until all before them are in the file: connections*piece bytes.
-var piece = int64(16 << 20) // tests make it small
+var piece = int64(8 << 20) // tests make it small
 
 const connections = 8
 
@@ -46,7 +46,7 @@ func (b *blob) parallel(ctx context.Context) error {
 	err := b.collect(queue)
 	cancel(err)
 	for next := range queue { // the producer has stopped, or is about to
-		<-next
+		b.meter.add(-int64(len((<-next).bytes)))
 	}
 	if stopped := g.Wait(); err == nil {
 		err = stopped
@@ -58,7 +58,7 @@ func (b *blob) parallel(ctx context.Context) error {
 func (b *blob) collect(queue <-chan chan part) error {
 	for next := range queue {
 		p := <-next
-		if err := b.append(p.bytes); err != nil {
+		if _, err := b.Write(p.bytes); err != nil {
 			return err
 		}
 		if p.err != nil {
@@ -68,7 +68,8 @@ func (b *blob) collect(queue <-chan chan part) error {
 	return nil
 }
 
-// part downloads the bytes [from, to). With an error comes what was there before it.
+// part downloads the bytes [from, to) and counts them as they come. With an error
+// comes what was there before it.
 func (b *blob) part(ctx context.Context, from, to int64) ([]byte, error) {
 	buf := make([]byte, to-from)
 	n := 0
@@ -82,7 +83,7 @@ func (b *blob) part(ctx context.Context, from, to int64) ([]byte, error) {
 		if start != from+int64(n) {
 			return false, errNoRanges
 		}
-		m, err := io.ReadFull(body, buf[n:])
+		m, err := io.ReadFull(counting{body, b.meter}, buf[n:])
 		n += m
 		if err != nil {
 			return n > before, b.broken(ctx, from+int64(n), err)

@@ -100,7 +100,7 @@ func (s *source) open(ctx context.Context, from, to int64) (body io.ReadCloser, 
 	}
 	resp, err := send(ctx, s.client.follow, http.MethodGet, at, header)
 	var status *statusError
-	if errors.As(err, &status) && s.expired(at, status.status) {
+	if errors.As(err, &status) && s.expired(status) {
 		s.moveTo(s.hub) // which redirects to a new address
 		return nil, 0, transientError{error: err}
 	}
@@ -118,13 +118,13 @@ func (s *source) open(ctx context.Context, from, to int64) (body io.ReadCloser, 
 
 // expired tells whether a signed address may have run out. The hub itself says no
 // for good.
-func (s *source) expired(at string, status int) bool {
-	a, err1 := url.Parse(at)
+func (s *source) expired(e *statusError) bool {
+	a, err1 := url.Parse(e.url)
 	b, err2 := url.Parse(s.hub)
 	if err1 != nil || err2 != nil || a.Host == b.Host {
 		return false
 	}
-	return status == http.StatusForbidden || status == http.StatusUnauthorized || status == http.StatusBadRequest || status == http.StatusGone
+	return e.status == http.StatusForbidden || e.status == http.StatusUnauthorized || e.status == http.StatusBadRequest || e.status == http.StatusGone
 }
 
 // startOf compares an answer with what the hub said of the file, and returns which
