@@ -19,46 +19,58 @@ var killSettings = []string{
 	"train.eval_steps=10", "train.save_steps=1",
 }
 
-// However often a run is killed, started again it ends with the same model and the
-// same log.
-func TestKilledRunsEndWithTheSameBits(t *testing.T) {
+// However often a run is killed or interrupted, started again it ends with the same
+// model and the same log.
+func TestStoppedRunsEndWithTheSameBits(t *testing.T) {
 	t.Parallel()
-	const kills = 50
 	whole := trained(t, killSettings...)
-	rng := random(50)
 	begin := time.Now()
-	ok(t, training(t, filepath.Join(t.TempDir(), "out"), killSettings...)...)
+	trained(t, killSettings...) // finds the data in the cache, as those below
 	usual := time.Since(begin)
-	for killed, starts := 0, 0; killed < kills; {
-		out := filepath.Join(t.TempDir(), "out")
-		for finished := false; !finished; starts++ {
-			if starts > 10*kills {
-				t.Fatalf("%d starts, %d kills: no progress", starts, killed)
+	for _, c := range []struct {
+		signal syscall.Signal
+		times  int
+	}{{syscall.SIGKILL, 50}, {syscall.SIGINT, 6}} {
+		rng := random(50)
+		for stopped := 0; stopped < c.times; {
+			out := filepath.Join(t.TempDir(), "out")
+			for starts := 0; ; starts++ {
+				// Longer from time to time, in case the machine has become slower.
+				delay := time.Duration((0.1 + 0.8*rng.Float64()) * (1 + float64(starts)/20) * float64(usual))
+				if finishes(t, c.signal, delay, training(t, out, killSettings...)) {
+					break
+				}
+				stopped++
 			}
-			delay := time.Duration((0.1 + 0.8*rng.Float64()) * float64(usual))
-			ctx, cancel := context.WithTimeout(context.Background(), delay)
-			c, stdout, stderr := start(ctx, nil, training(t, out, killSettings...)...)
-			err := c.Run()
-			cancel()
-			if c.ProcessState == nil {
-				continue // it was killed before it began
+			if !bytes.Equal(weights(t, out), weights(t, whole)) {
+				t.Fatalf("%v: weights differ from those of a run that was left alone", c.signal)
 			}
-			finished = c.ProcessState.Success() // perhaps at the last moment
-			switch s := c.ProcessState.Sys().(syscall.WaitStatus); {
-			case finished:
-			case s.Signaled() && s.Signal() == syscall.SIGKILL:
-				killed++
-			default:
-				t.Fatalf("%v\n%s%s", err, stdout, stderr)
+			if got, want := metrics(t, out), metrics(t, whole); got != want {
+				t.Fatalf("%v: metrics\n%s\nwant\n%s", c.signal, got, want)
 			}
-		}
-		if !bytes.Equal(weights(t, out), weights(t, whole)) {
-			t.Fatal("weights differ from those of a run that was left alone")
-		}
-		if got, want := metrics(t, out), metrics(t, whole); got != want {
-			t.Fatalf("metrics\n%s\nwant\n%s", got, want)
 		}
 	}
+}
+
+// finishes runs rmtrain, sends it a signal after a delay, and tells whether it was
+// finished by then. It must not end otherwise.
+func finishes(t *testing.T, signal syscall.Signal, delay time.Duration, args []string) bool {
+	t.Helper()
+	c, stdout, stderr := start(context.Background(), nil, args...)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(delay, func() { _ = c.Process.Signal(signal) }) // it may have ended
+	defer timer.Stop()
+	err := c.Wait()
+	if c.ProcessState.Success() {
+		return true
+	}
+	s := c.ProcessState.Sys().(syscall.WaitStatus)
+	if !(s.Signaled() && s.Signal() == signal) && s.ExitStatus() != 128+int(signal) {
+		t.Fatalf("%v\n%s%s", err, stdout, stderr)
+	}
+	return false
 }
 
 // A slow run, for signals to arrive in.
