@@ -232,6 +232,7 @@ func (o serveOptions) reload(s *serve.Server, keys *serve.Keys, cert *certificat
 			log.Error("reload: the old certificate stays", "error", err)
 		}
 	}
+	log.Info("read anew")
 }
 
 // onHangup calls f for every SIGHUP, until the returned function is called.

@@ -124,6 +124,9 @@ func TestRealClients(t *testing.T) {
 // The other way to give and get tensors has the same numbers.
 func TestKServeBinaryEqualsJSON(t *testing.T) {
 	s := newTestServer(t, nil)
+	if w := ask(s, "POST", "/v2/models/tiny/infer", `{"id":"mine","inputs":[{"name":"sentences","datatype":"BYTES","shape":[1],"data":["x"]}]}`); !strings.Contains(w.Body.String(), `"id":"mine"`) {
+		t.Errorf("a request's id is lost: %s", w.Body)
+	}
 	blob := "\x05\x00\x00\x00hello\x01\x00\x00\x00x"
 	head := `{"inputs":[{"name":"sentences","datatype":"BYTES","shape":[2,1],"parameters":{"binary_data_size":14}}]}`
 	w := ask(s, "POST", "/v2/models/tiny/infer", head+blob, "Inference-Header-Content-Length", itoa(len(head)))

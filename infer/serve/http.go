@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -101,7 +100,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route) {
 	d := rt.dialect
 	reason := ""
 	if err != nil {
-		if over := new(failure); !errors.As(err, &over) {
+		if known := new(failure); !errors.As(err, &known) {
 			s.log.Error("request failed", "route", rt.pattern, "error", err)
 		}
 		f := asFailure(err)
@@ -286,12 +285,16 @@ func (b *bytesInWork) give(n int64) {
 	b.used -= n
 }
 
-// hasField tells whether a JSON object has a field of that name.
-func hasField(body []byte, name string) bool {
+// hasField tells whether a JSON object has one of the fields.
+func hasField(body []byte, names ...string) bool {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(body, &fields) != nil {
 		return false
 	}
-	v, ok := fields[name]
-	return ok && !strings.EqualFold(string(v), "null")
+	for _, name := range names {
+		if v, ok := fields[name]; ok && string(v) != "null" {
+			return true
+		}
+	}
+	return false
 }

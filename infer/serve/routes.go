@@ -59,7 +59,7 @@ func routes() []route {
 func dialectOf(rt route, body []byte) *dialect {
 	switch rt.pattern {
 	case "POST /classify", "POST /v1/classify":
-		if hasField(body, "text") || hasField(body, "input_ids") {
+		if hasField(body, "text", "input_ids") {
 			return dialectSGLang
 		}
 	case "POST /rerank", "POST /v1/rerank", "POST /v2/rerank":

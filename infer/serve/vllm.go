@@ -139,7 +139,7 @@ func (s *Server) vllmScore(x *exchange, o vllmOptions, in vllmInput) (scored, er
 const label = "LABEL_0"
 
 func handleClassify(s *Server, x *exchange) (any, error) {
-	if hasField(x.body, "text") || hasField(x.body, "input_ids") {
+	if hasField(x.body, "text", "input_ids") {
 		return handleSGLang(s, x)
 	}
 	var q struct {
