@@ -66,7 +66,7 @@ function showHead() {
 	byId("track").setAttribute("aria-valuenow", Math.round(100 * share));
 	byId("done").style.width = 100 * share + "%";
 	const line = [last(seen.train), last(seen.evals)].filter(Boolean).find(m => m.step === step);
-	byId("steps").textContent = `step ${step}` + (total ? ` of ${total}` : "") + (line ? `, epoch ${line.epoch.toFixed(2)}` : "");
+	byId("steps").textContent = step + total === 0 ? "" : `step ${step}` + (total ? ` of ${total}` : "") + (line ? `, epoch ${line.epoch.toFixed(2)}` : "");
 	byId("left").textContent = timeLeft(kind, total - step);
 	document.title = (total && !summary() ? Math.floor(100 * share) + "% " : "") + s.name + ", " + text;
 	byId("configuration").hidden = !run().config;
