@@ -116,7 +116,7 @@ func (l *loader) add(path string, number int, line []byte) error {
 		l.set.LeftOut[string(out)]++
 		return nil
 	case err != nil && !l.settings.SkipBad:
-		return fmt.Errorf("bench: read %s:%d: %w (mend the row, or skip such rows)", path, number, err)
+		return fmt.Errorf("bench: read %s:%d: %w (mend the row, or leave such rows out with --on-bad-row skip)", path, number, err)
 	case err != nil:
 		if l.set.Bad++; l.set.Bad == 1 {
 			l.set.FirstBad = fmt.Sprintf("%s:%d: %v", path, number, err)

@@ -92,8 +92,10 @@ func (c Curve) histogram() (*plot.Plot, error) {
 		p.Add(area)
 		p.Legend.Add(side.name, area)
 	}
+	pad := (high - low) / 25
+	p.X.Min, p.X.Max = low-pad, high+pad
+	p.Y.Min, p.Y.Max = 0, p.Y.Max*1.2 // room for the legend
 	p.Legend.Top = true
-	p.Y.Min = 0
 	return p, nil
 }
 

@@ -27,12 +27,6 @@ func parseRow(line []byte) (row, error) {
 	return r, nil
 }
 
-// has tells whether a column is there and not null.
-func (r row) has(name string) bool {
-	raw, ok := r[name]
-	return ok && !bytes.Equal(raw, []byte("null"))
-}
-
 // need names every column that is missing.
 func (r row) need(names ...string) error {
 	var missing []string

@@ -86,7 +86,7 @@ func (s *Set) check(ctx context.Context, m Scorer, left []int) error {
 		w := s.encode(m, left)
 		for _, i := range w.items {
 			if w.errs[i] != nil {
-				return fmt.Errorf("bench: encode %s: %w (mend the row, or skip such rows)", s.Items[i].ID, w.errs[i])
+				return fmt.Errorf("bench: encode %s: %w (mend the row, or leave such rows out with --on-bad-row skip)", s.Items[i].ID, w.errs[i])
 			}
 		}
 		left = left[len(w.items):]
