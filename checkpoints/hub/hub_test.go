@@ -433,7 +433,7 @@ func TestStalledConnectionsAreLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.client.stall = 50 * time.Millisecond
+	f.client.stall = 300 * time.Millisecond
 	folder, err := f.fetch(context.Background())
 	if err != nil {
 		t.Fatal(err)

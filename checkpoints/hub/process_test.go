@@ -72,7 +72,7 @@ func TestKilledDownloadsAreResumed(t *testing.T) {
 	for _, at := range []int64{1 << 20, 2 << 20} {
 		var out strings.Builder
 		c := start(t, &out)
-		for deadline := time.Now().Add(10 * time.Second); ; {
+		for deadline := time.Now().Add(time.Minute); ; {
 			if info, err := os.Stat(partial); err == nil && info.Size() >= at {
 				break
 			}
