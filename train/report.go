@@ -71,6 +71,9 @@ func (t *trainer) writePage(s Summary) error {
 		return err
 	}
 	page := report.Page{Name: report.LastOf(dir), Run: t.describeRun(), Outcome: outcome(s), Curves: curves, Data: t.in.DataReport}
+	if s.Best != nil {
+		page.Best = s.Best.Step
+	}
 	if page.Samples, page.SamplesOf, err = t.samples(); err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type Page struct {
 	Name      string // of the run
 	Run       Run
 	Outcome   []Fact // what was reached, most important first
+	Best      int    // the step of the best evaluation
 	Curves    []byte // SVG
 	Data      string // what was found in the training data, a table of text
 	Samples   []Sample
@@ -69,7 +70,7 @@ func (p *Page) Write(w io.Writer, metrics []byte) error {
 		Speeds      []speed
 		Curves      template.HTML
 		Samples     []shownSample
-	}{p, log.evaluations(), log.speeds(), inlineSVG(p.Curves), showSamples(p.Samples)})
+	}{p, log.evaluations(p.Best), log.speeds(), inlineSVG(p.Curves), showSamples(p.Samples)})
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
@@ -117,23 +118,15 @@ type evaluation struct {
 	Step, Groups   int
 	Epoch          float64
 	Loss, Accuracy float64
-	Best           bool // the lowest loss
+	Best           bool
 }
 
-func (l log) evaluations() []evaluation {
+func (l log) evaluations(best int) []evaluation {
 	var all []evaluation
-	best := -1
 	for _, m := range l {
-		if m.EvalLoss == nil {
-			continue
+		if m.EvalLoss != nil {
+			all = append(all, evaluation{m.Step, m.EvalGroups, m.Epoch, *m.EvalLoss, m.EvalAccuracy, m.Step == best})
 		}
-		if best < 0 || *m.EvalLoss < all[best].Loss {
-			best = len(all)
-		}
-		all = append(all, evaluation{m.Step, m.EvalGroups, m.Epoch, *m.EvalLoss, m.EvalAccuracy, false})
-	}
-	if best >= 0 {
-		all[best].Best = true
 	}
 	return all
 }

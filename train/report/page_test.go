@@ -12,6 +12,7 @@ const curves = `<?xml version="1.0"?>
 func fullPage() *Page {
 	return &Page{
 		Name: "runs/a", Run: Run{Model: "/models/org/base", Groups: 960, EvalGroups: 120, Config: "train:\n  seed: 0 # <b>\n"},
+		Best:    20,
 		Outcome: []Fact{{"Held-out accuracy", "0.990", "pairwise"}},
 		Curves:  []byte(curves), Data: "groups  960", SamplesOf: "evaluation data",
 		Samples: []Sample{{Source: "test.parquet:1", Prompt: "Ask <script>alert(1)</script>\n", Answers: []Answer{
@@ -32,7 +33,7 @@ func TestThePageHasEverything(t *testing.T) {
 	at := 0
 	for _, part := range []string{
 		"<title>runs/a: training report</title>", "org/base on 960 groups of ranked answers, evaluated on 120", "Held-out accuracy", "0.990",
-		`<svg width="9pt"`, "Evaluation", "0.8000", "Samples of the evaluation data", "Ask &lt;script&gt;", "test.parquet:1: 2 of 3 ranked pairs in the right order",
+		`<svg width="9pt"`, "Evaluation", `class="best"><td>20`, "0.8000", "Samples of the evaluation data", "Ask &lt;script&gt;", "test.parquet:1: 2 of 3 ranked pairs in the right order",
 		"2.500", "rank 1", "best", "-1.500", "rank 3", "worst &lt;img src=x&gt;", `class="low"`, "-2.000", "rank 2, too low", "middle",
 		"Training data", "groups  960", "Configuration", "seed: 0 # &lt;b&gt;",
 	} {
