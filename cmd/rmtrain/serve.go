@@ -130,6 +130,9 @@ func (o serveOptions) run(ctx context.Context, stderr io.Writer) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	defer listener.Close()
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // from now on it does not end the process
+	defer func() { signal.Stop(hangups); close(hangups) }()
 	log := o.logger(stderr)
 	o.limits.RefuseTooLong = o.noTruncate
 	s, err := serve.New(serve.Options{Open: func() (*serve.Model, error) { return o.open(log) }, Names: o.modelNames(), Keys: keys, Limits: o.limits, Log: log, Version: version})
@@ -137,8 +140,11 @@ func (o serveOptions) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 	defer s.Close()
-	stop := onHangup(func() { o.reload(s, keys, cert, log) })
-	defer stop()
+	go func() {
+		for range hangups {
+			o.reload(s, keys, cert, log)
+		}
+	}()
 	if cert != nil {
 		o.network.TLS = cert.config()
 	}
@@ -233,23 +239,6 @@ func (o serveOptions) reload(s *serve.Server, keys *serve.Keys, cert *certificat
 		}
 	}
 	log.Info("read anew")
-}
-
-// onHangup calls f for every SIGHUP, until the returned function is called.
-func onHangup(f func()) (stop func()) {
-	c, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(c, syscall.SIGHUP)
-	go func() {
-		for {
-			select {
-			case <-c:
-				f()
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() { signal.Stop(c); close(done) }
 }
 
 // A certificate is read from files, and may be read again.

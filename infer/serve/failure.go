@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
+	"strings"
 	"time"
 )
 
@@ -134,6 +136,9 @@ func statusOf(d *dialect, f *failure) int {
 	return statuses[f.kind]
 }
 
+// embedded removes what encoding/json tells of how requests are put together in Go.
+var embedded = strings.NewReplacer("vllmOptions.", "", "vllmInput.", "", "teiOptions.", "")
+
 // fieldError says in plain words what encoding/json says of Go's types.
 func fieldError(err error) *failure {
 	var f *failure
@@ -145,11 +150,29 @@ func fieldError(err error) *failure {
 		if t.Field == "" {
 			return failf(kindInvalid, "the body must be a JSON object, not %s", t.Value)
 		}
-		return &failure{kind: kindInvalid, param: t.Field, text: fmt.Sprintf("%s: %s does not fit (want %s)", t.Field, t.Value, t.Type)}
+		field := embedded.Replace(t.Field)
+		return &failure{kind: kindInvalid, param: field, text: fmt.Sprintf("%s: %s is wanted, not %s", field, inJSON(t.Type), t.Value)}
 	}
 	var s *json.SyntaxError
 	if errors.As(err, &s) {
 		return failf(kindInvalid, "the body is not JSON: %v at byte %d", err, s.Offset)
 	}
 	return failf(kindInvalid, "the body is not JSON: %v", err)
+}
+
+// inJSON is what JSON calls a type.
+func inJSON(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a text"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	}
+	return "a whole number"
 }
