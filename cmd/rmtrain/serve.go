@@ -49,7 +49,7 @@ func serveCommand() *cobra.Command {
 POST /infer, which takes a line of ` + "`rmtrain infer`" + `. GET /openapi.json describes all.
 
 Rewards are raw; a sigmoid is applied only where a request asks for one. Scores are those
-of ` + "`rmtrain infer`" + `, to the bit.
+of ` + "`rmtrain infer`" + `, whatever is asked at the same time.
 
 SIGTERM answers what has begun and ends; SIGHUP loads the checkpoint, the API keys and the
 certificate anew without losing a request.`,
