@@ -82,7 +82,7 @@ func fetch(ctx context.Context, o hub.Options, w io.Writer) (string, error) {
 // as it is, and for a hub id its folder in the cache, into which it is downloaded if
 // it is not there.
 func modelFolder(ctx context.Context, nameOrPath string, w io.Writer) (string, error) {
-	if exists(nameOrPath) || !isHubName(nameOrPath) {
+	if !onHub(nameOrPath) {
 		return checkpoints.Resolve(nameOrPath)
 	}
 	return fetch(ctx, hub.Options{ID: nameOrPath}, w)
@@ -93,7 +93,7 @@ func modelFolder(ctx context.Context, nameOrPath string, w io.Writer) (string, e
 func dataFiles(ctx context.Context, paths []string, split string, w io.Writer) ([]string, error) {
 	var out []string
 	for _, p := range paths {
-		if exists(p) || !isHubName(p) {
+		if !onHub(p) {
 			out = append(out, p)
 			continue
 		}
@@ -110,10 +110,10 @@ func dataFiles(ctx context.Context, paths []string, split string, w io.Writer) (
 	return out, nil
 }
 
-// isHubName tells whether a path can be a hub id. To be taken for one it needs its
+// onHub tells whether a path is a hub id: nothing of that name is here, and it has its
 // organization, and no ending of a data file.
-func isHubName(s string) bool {
-	return hub.IsID(s) && strings.Contains(s, "/") && len(hub.DataFiles([]string{s})) == 0
+func onHub(s string) bool {
+	return !exists(s) && hub.IsID(s) && strings.Contains(s, "/") && len(hub.DataFiles([]string{s})) == 0
 }
 
 // splits are the words in names of files by which the hub tells splits apart.
