@@ -125,10 +125,14 @@ func (o exportOptions) meta(dir *checkpoints.Dir, c llama.Config, tok *tokenizer
 		return checkpoints.Meta{}, err
 	}
 	if o.valueHead != "" {
-		f.ScorePosition = "last_token" // there is no habit of other programs to keep to
+		// What transformers will do with the export, so that both agree.
+		f.ScorePosition, f.PadID = "last_non_pad", exportPad(padID(c, tok), tok)
+		if f.PadID < 0 {
+			f.ScorePosition = "last_token"
+		}
 	}
 	b, err := json.Marshal(f)
-	return checkpoints.Meta{Version: version, Format: b, Base: o.model}, err
+	return checkpoints.Meta{Version: version, Format: b, Base: publicName(o.model)}, err
 }
 
 // tensors streams the model's tensors, in the type in which they are stored.

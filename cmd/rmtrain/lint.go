@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rmtrain/checkpoints"
 	"rmtrain/data/nectar"
 	"rmtrain/data/tokenizer"
 )
@@ -43,7 +44,7 @@ Ends with status 0 if something usable remains.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&asJSON, "json", false, "print JSON")
-	f.StringVar(&model, "model", "", "`folder` whose tokenizer counts tokens")
+	f.StringVar(&model, "model", "", "`model` whose tokenizer counts tokens: a folder, or an id in the local cache")
 	f.IntVar(&maxLength, "max-length", 2048, "with --model: tokens that a conversation keeps")
 	return c
 }
@@ -53,7 +54,11 @@ func lintEncoder(model string, maxLength int) (*tokenizer.Encoder, error) {
 	if model == "" {
 		return nil, nil
 	}
-	t, err := tokenizer.Open(model)
+	dir, err := checkpoints.Resolve(model)
+	if err != nil {
+		return nil, err
+	}
+	t, err := tokenizer.Open(dir)
 	if err != nil {
 		return nil, err
 	}

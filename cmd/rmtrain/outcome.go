@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"rmtrain/checkpoints"
+	"rmtrain/configs"
+	"rmtrain/data/nectar"
 	"rmtrain/train"
 )
 
@@ -19,11 +22,11 @@ func digest(b []byte) string {
 
 // export writes the final model into the run's folder.
 func (r *trainRun) export(dir string, tensors []checkpoints.Tensor, s train.Summary) error {
-	recipe, err := json.Marshal(r.cfg)
+	recipe, err := json.Marshal(publicRun(r.cfg))
 	if err != nil {
 		return err
 	}
-	report, err := json.Marshal(r.data.TrainReport)
+	report, err := json.Marshal(publicReport(r.data.TrainReport))
 	if err != nil {
 		return err
 	}
@@ -33,7 +36,7 @@ func (r *trainRun) export(dir string, tensors []checkpoints.Tensor, s train.Summ
 	}
 	tok := r.enc.Tokenizer()
 	meta := checkpoints.Meta{
-		Version: version, Format: r.storedFormat(), DType: r.cfg.Model.DType, Base: r.cfg.Model.NameOrPath, Recipe: recipe, Data: report, Metrics: metrics, Step: s.Exported,
+		Version: version, Format: r.storedFormat(), DType: r.cfg.Model.DType, Base: publicName(r.cfg.Model.NameOrPath), Recipe: recipe, Data: report, Metrics: metrics, Step: s.Exported,
 		Digests: map[string]string{"tokenizer": tok.Digest(), "train": r.data.Train.Digest()},
 	}
 	if r.data.Eval != nil {
@@ -44,6 +47,46 @@ func (r *trainRun) export(dir string, tensors []checkpoints.Tensor, s train.Summ
 		Files: append(tokenizerFiles(tok), checkpoints.File{Name: "README.md", Data: card(meta, r.cfg.Train.ExportDialect, exists(filepath.Join(dir, curvesFile)))}), Tensors: tensors,
 		Into: true, Overwrite: true, // train.Run has made sure that whatever is there is of this run
 	})
+}
+
+// publicName is how to call a model in public: by its id, or by its folder's name.
+func publicName(nameOrPath string) string {
+	name, _ := baseModel(nameOrPath)
+	return name
+}
+
+// publicRun is c with the last part of each path: how a machine's folders are called
+// is nobody else's business, and of no use elsewhere.
+func publicRun(c configs.Run) configs.Run {
+	c.Model.NameOrPath = publicName(c.Model.NameOrPath)
+	c.Data.Train, c.Data.Eval = lastParts(c.Data.Train), lastParts(c.Data.Eval)
+	for _, path := range []*string{&c.Data.ChatTemplate, &c.Data.Cache, &c.Train.OutputDir, &c.Train.ResumeFrom} {
+		if *path != "" {
+			*path = filepath.Base(*path)
+		}
+	}
+	return c
+}
+
+func lastParts(paths []string) []string {
+	out := make([]string, len(paths))
+	for i, p := range paths {
+		out[i] = filepath.Base(p)
+	}
+	return out
+}
+
+// publicReport is r with the last part of each file's path.
+func publicReport(r *nectar.Report) *nectar.Report {
+	out := *r
+	out.Files, out.Findings = slices.Clone(r.Files), slices.Clone(r.Findings)
+	for i := range out.Files {
+		out.Files[i].Path = filepath.Base(out.Files[i].Path)
+	}
+	for i := range out.Findings {
+		out.Findings[i].File = filepath.Base(out.Findings[i].File)
+	}
+	return &out
 }
 
 // dataTable is what was found in the training data, for report.html.

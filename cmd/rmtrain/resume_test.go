@@ -198,6 +198,15 @@ func TestAnotherRunsFolderIsLeftAlone(t *testing.T) {
 	run := trained(t)
 	model := filepath.Join(t.TempDir(), "model")
 	ok(t, "export", "--model", run, "--output", model)
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.CopyFS(other, os.DirFS(filepath.Join(small(t), "model"))); err != nil {
+		t.Fatal(err)
+	}
+	b := read(t, other, "model.safetensors")
+	b[len(b)-1]++ // the last number of the last tensor
+	if err := os.WriteFile(filepath.Join(other, "model.safetensors"), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		dir     string
 		setting string
@@ -207,6 +216,7 @@ func TestAnotherRunsFolderIsLeftAlone(t *testing.T) {
 		"another loss":     {run, "loss.type=bradley_terry", "loss.type is plackett_luce there and bradley_terry here"},
 		"another template": {run, "data.chat_template=transcript", "format of conversations"},
 		"other data":       {run, "data.max_answers=3", "training data"},
+		"other weights":    {run, "model.name_or_path=" + other, "base model's weights"},
 		"a model":          {model, "train.seed=0", "holds a model"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,6 +84,7 @@ type trainRun struct {
 	backend kernels.Backend
 	dir     *checkpoints.Dir
 	model   llama.Config
+	weights string // a digest
 	options llama.Options
 	enc     *tokenizer.Encoder
 
@@ -138,16 +141,42 @@ func (r *trainRun) openModel(context.Context) (err error) {
 	for _, n := range append(r.dir.Notes, tok.Warnings()...) {
 		r.say("note: %s", n)
 	}
+	if r.weights, err = sampleWeights(r.dir, r.model); err != nil {
+		return err
+	}
 	if r.begun != nil {
 		return sameRun(r.cfg.Train.OutputDir, r.begun, r.identity())
 	}
 	return nil
 }
 
+// sampleWeights is a digest of the beginning of every tensor. States do not hold
+// frozen tensors, so a run may only go on with the weights that it began with.
+func sampleWeights(dir *checkpoints.Dir, c llama.Config) (string, error) {
+	const most = 64 << 10
+	h := sha256.New()
+	for _, p := range llama.Table(c) {
+		if !dir.Has(p.Name) {
+			continue // a new value head
+		}
+		t, err := dir.Tensor(p.Name, "F32")
+		if err != nil {
+			return "", err
+		}
+		b := make([]byte, min(most, 4*elements(p.Shape)))
+		if err := t.Read(b, 0); err != nil {
+			return "", err
+		}
+		h.Write(b) // a hash takes everything
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
 // identity names what determines the result besides configuration and data.
 func (r *trainRun) identity() map[string]string {
 	return map[string]string{
 		"base model's config.json": digest(r.dir.Config),
+		"base model's weights":     r.weights,
 		"tokenizer":                r.enc.Tokenizer().Digest(),
 		"format of conversations":  digest(r.storedFormat()),
 	}

@@ -57,7 +57,9 @@ func WriteParquet(path string, rows []Row) error {
 }
 
 func writeParquet(f *os.File, rows []Row) error {
-	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy), parquet.WithCreatedBy("rmtrain"))
+	// A column with a dictionary that falls back to plain text lists its encodings in
+	// any order, and the same rows shall give the same bytes.
+	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy), parquet.WithCreatedBy("rmtrain"), parquet.WithDictionaryDefault(false))
 	// The writer would close f, which must still be synced.
 	w, err := pqarrow.NewFileWriter(schema, struct{ io.Writer }{f}, props, pqarrow.DefaultWriterProps())
 	if err != nil {
