@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	_ "embed"
@@ -146,19 +147,21 @@ func (s *stream) update(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// array joins the lines that are JSON objects to an array.
+// array joins the lines that are JSON to an array without line breaks.
 func array(lines [][]byte) []byte {
-	out := []byte{'['}
+	var out bytes.Buffer
+	out.WriteByte('[')
 	for _, line := range lines {
-		if !json.Valid(line) {
-			continue
+		before := out.Len()
+		if before > 1 {
+			out.WriteByte(',')
 		}
-		if len(out) > 1 {
-			out = append(out, ',')
+		if json.Compact(&out, line) != nil {
+			out.Truncate(before)
 		}
-		out = append(out, line...)
 	}
-	return append(out, ']')
+	out.WriteByte(']')
+	return out.Bytes()
 }
 
 // complain tells once why the log cannot be read.

@@ -122,7 +122,7 @@ func TestARunIsFollowedFromBeforeItsStartToItsEnd(t *testing.T) {
 
 	put(t, dir, MetricsFile, logOf(10, 20)+`{"step":30,`)
 	v.untilSteps(10, 20)
-	appendTo(t, dir, `"loss":1}`+"\nnot JSON\n"+logOf(40))
+	appendTo(t, dir, `"loss":1}`+"\r\nnot JSON\n{\"step\":\n\n"+logOf(40))
 	v.untilSteps(10, 20, 30, 40)
 
 	if len(v.status.Summary) > 0 || v.status.Report {
