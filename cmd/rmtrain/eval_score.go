@@ -106,7 +106,7 @@ func (e *evaluation) describe(s *infer.Scorer, b kernels.Backend, dt kernels.DTy
 		"template":         digest([]byte(f.Template)),
 	}
 	maps.Copy(id, e.dataIdentity())
-	return bench.Model{DType: dt.String(), Device: b.Name(), MaxLength: f.MaxLength, Template: e.template, Identity: id}, nil
+	return bench.Model{DType: dt.String(), Device: b.Name(), MaxLength: f.MaxLength, Template: filepath.Base(e.template), Identity: id}, nil
 }
 
 // dataIdentity says what the rows are whose names stand in a journal. Which of them are

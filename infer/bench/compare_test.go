@@ -114,6 +114,18 @@ func TestTwoOfThreeHaveNoAverage(t *testing.T) {
 	}
 }
 
+func TestTheCardNamesNoFolders(t *testing.T) {
+	s := quick()
+	s.SkipBad = true
+	path := write(t, "s.jsonl", "{\n"+oneLine(safetyRow, true, false))
+	set := load(t, Safety, s, path)
+	r := &Report{Results: []*Result{measured(t, set, scoreSet(t, set, &fake{score: likesGood}), nil, s)}, Settings: s}
+	card := string(r.Markdown())
+	if strings.Contains(card, filepath.Dir(path)) || !strings.Contains(card, "skipped, 1 bad row; the first: s.jsonl:1: not a JSON object") {
+		t.Errorf("card:\n%s", card)
+	}
+}
+
 func TestSavedFilesSayTheSame(t *testing.T) {
 	r := threeBenchmarks(t)
 	dir := filepath.Join(t.TempDir(), "report")

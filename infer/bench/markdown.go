@@ -35,6 +35,9 @@ func (r *Report) Markdown() []byte {
 	b.WriteString("\n")
 	for _, x := range r.Results {
 		for _, n := range x.Notes {
+			for _, f := range x.Files { // a card names no folders of the machine
+				n = strings.ReplaceAll(n, f.Path, filepath.Base(f.Path))
+			}
 			fmt.Fprintf(&b, "- %s: %s\n", escape(x.Title), escape(n))
 		}
 	}

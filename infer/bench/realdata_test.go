@@ -54,7 +54,7 @@ func TestRealFilesAreMeasured(t *testing.T) {
 		note                  string
 		pairsAtLeast, metrics int
 	}{
-		{Human, "eval/chatbot_arena_single_turn.jsonl", 146, 113, 30, "30 rows are left out: tie", 40, 10},
+		{Human, "eval/chatbot_arena_single_turn.jsonl", 146, 113, 30, "left out, 30 rows: tie", 40, 10},
 		{Truth, "raw/truthfulqa/TruthfulQA.csv", 790, 790, 0, "a sample of 40 of 790 prompts", 400, 10},
 		{Truth, "raw/truthfulqa/TruthfulQA_v1_817.csv", 817, 817, 0, "a sample of 40 of 817 prompts", 400, 10},
 		{Safety, "eval/pku_saferlhf_3rows.jsonl", 3, 1, 2, "both answers are safe", 1, 3},

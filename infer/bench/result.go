@@ -278,10 +278,10 @@ func (b *board) curve() Curve {
 func (r *Result) notes(b *board, s Settings) {
 	add := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
 	for _, reason := range slices.Sorted(maps.Keys(r.LeftOut)) {
-		add("%d rows are left out: %s", r.LeftOut[reason], reason)
+		add("left out, %s: %s", count(r.LeftOut[reason], "row"), reason)
 	}
 	if r.Bad > 0 {
-		add("%d bad rows were skipped; the first: %s", r.Bad, r.set.FirstBad)
+		add("skipped, %s; the first: %s", count(r.Bad, "bad row"), r.set.FirstBad)
 	}
 	if n := len(r.set.Items) - len(b.items); n > 0 {
 		add("%s could not be scored; the first: %s", count(n, "row"), r.firstError())
