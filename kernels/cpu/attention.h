@@ -97,7 +97,7 @@ static float softmax(float *r, long n, float *top)
 	for (int i = 1; i < LANES; i++)
 		most = m[i] > most ? m[i] : most;
 	for (long j = 0; j < n; j += LANES) {
-		vec e = exponential(load(r + j) - most);
+		vec e = weight(load(r + j) - most);
 		store(r + j, e);
 		total += e;
 	}

@@ -69,7 +69,7 @@ static void scores(back_buffers *b, const shape *x, long v, long rows, long j0, 
 		float *p = b->p + i * LDB, *ds = b->ds + i * LDB;
 		long last = min(keys, last_key(x, v + i) - j0);
 		for (long j = max(0, first_key(x, v + i) - j0); j < last; j += LANES) {
-			vec e = exponential(load(p + j) - b->lse[i]);
+			vec e = weight(load(p + j) - b->lse[i]);
 			store(p + j, e);
 			store(ds + j, e * (load(ds + j) - b->delta[i]));
 		}

@@ -141,24 +141,40 @@ INLINE vec square_root(vec v)
 	return load(t);
 }
 
-// exponential is e**x within 1 ulp, Inf above 88.73, denormal and then 0 below
-// -87.34, NaN for NaN: with n = round(x/ln2), e**x = 2**n * e**(x - n*ln2).
-INLINE vec exponential(vec x)
+// power returns e**(x - n*ln2), where n = round(x/ln2) is put in the low bits of *n.
+INLINE vec power(vec x, ivec *n)
 {
-	const vec zero = {};
-	x = pick(x < -104.0f, zero - 104.0f, x);
-	x = pick(x > 89.0f, zero + 89.0f, x);
 	vec shifted = x * 1.44269504f + 12582912.0f; // adding 1.5*2**23 rounds to an integer
-	ivec n = (ivec)shifted - 0x4b400000;
+	*n = (ivec)shifted - 0x4b400000;
 	vec whole = shifted - 12582912.0f;
 	vec t = (x - whole * 0.693359375f) + whole * 2.12194440e-4f; // ln2 in two parts
-	vec p = zero + 1.9875691500e-4f;
-	p = p * t + 1.3981999507e-3f;
+	vec p = t * 1.9875691500e-4f + 1.3981999507e-3f;
 	p = p * t + 8.3334519073e-3f;
 	p = p * t + 4.1665795894e-2f;
 	p = p * t + 1.6666665459e-1f;
 	p = p * t + 5.0000001201e-1f;
-	p = p * t * t + t + 1.0f;
+	return p * t * t + t + 1.0f;
+}
+
+// exponential is e**x within 1 ulp, Inf above 88.73, denormal and then 0 below
+// -87.34, NaN for NaN.
+INLINE vec exponential(vec x)
+{
+	const vec zero = {};
+	ivec n;
+	x = pick(x < -104.0f, zero - 104.0f, x);
+	x = pick(x > 89.0f, zero + 89.0f, x);
+	vec p = power(x, &n);
 	ivec half = n >> 1; // 2**n in two factors, since n may be 128 or -150
 	return p * (vec)((half + 127) << 23) * (vec)((n - half + 127) << 23);
+}
+
+// weight is e**x for x up to 80, as softmax has it: 0 below -87, where denormals
+// would only slow down what follows.
+INLINE vec weight(vec x)
+{
+	const vec zero = {};
+	ivec n;
+	vec p = power(x, &n);
+	return pick(x < -87.0f, zero, p * (vec)((n + 127) << 23));
 }
