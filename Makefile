@@ -10,9 +10,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X main.version=$(VERSION) -extldflags "-Wl,--gc-sections"
 
 EXAMPLE := build/example
+BENCH := build/bench/venv
 
 .DEFAULT_GOAL := build
-.PHONY: run test build lint clean help prerequisites dependencies rustlib
+.PHONY: run test build lint bench-cpu clean help prerequisites dependencies rustlib
 
 ## run: build, write a small example, train on it, and score with the result
 run: build
@@ -36,6 +37,16 @@ build: dependencies
 ## lint: gofmt, go vet and staticcheck
 lint: dependencies
 	@.ci/lint
+
+## bench-cpu: time rmtrain against PyTorch on this machine; writes docs/benchmarks/cpu.md
+bench-cpu: build $(BENCH)/installed
+	@$(BENCH)/bin/python docs/benchmarks/run.py $(BENCHFLAGS)
+
+# PyTorch of a fixed version, from PyPI, in an environment of its own.
+$(BENCH)/installed: docs/benchmarks/requirements.txt
+	@python3 -m venv $(BENCH)
+	@$(BENCH)/bin/pip install --quiet --requirement $<
+	@touch $@
 
 ## clean: remove what was built
 clean:
