@@ -46,7 +46,7 @@ func TestHubCacheIsFoundByIDAndByFolder(t *testing.T) {
 	}
 	t.Setenv("HF_HOME", hub)
 	_, err := Resolve("acme/other")
-	wantError(t, err, "acme/other", filepath.Join(hub, "hub"), "hf download acme/other")
+	wantError(t, err, "acme/other", filepath.Join(hub, "hub"), "rmtrain download acme/other")
 	_, err = Resolve("./acme/other")
 	wantError(t, err, "no such folder")
 	_, err = Resolve("")

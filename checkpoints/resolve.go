@@ -35,7 +35,7 @@ func Resolve(nameOrPath string) (string, error) {
 			return snapshot(path)
 		}
 	}
-	return "", fmt.Errorf("checkpoints: find model %s: no such folder, and not in the hub cache at %s (download it first: hf download %[1]s)",
+	return "", fmt.Errorf("checkpoints: find model %s: no such folder, and not in the hub cache at %s (download it first: rmtrain download %[1]s)",
 		nameOrPath, strings.Join(caches, ", "))
 }
 

@@ -138,6 +138,9 @@ func (w *rawWeights) openIndex(dir, name string) error {
 	if len(x.WeightMap) == 0 {
 		return fmt.Errorf("%s: weight_map is empty or missing", name)
 	}
+	if x.dropHead(dir) {
+		w.notes = append(w.notes, "lm_head.weight, alone in a shard, was not downloaded; a reward model has none")
+	}
 	shards, err := x.shards(dir)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -152,6 +155,27 @@ func (w *rawWeights) openIndex(dir, name string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// dropHead forgets lm_head.weight if it lies alone in a shard that is not here, as
+// after a download for a reward model, unless it stands for tied embeddings.
+func (x index) dropHead(dir string) bool {
+	const head = "lm_head.weight"
+	file, ok := x.WeightMap[head]
+	if !ok || exists(filepath.Join(dir, file)) {
+		return false
+	}
+	embeds := false
+	for name, f := range x.WeightMap {
+		if name != head && f == file {
+			return false
+		}
+		embeds = embeds || strings.HasSuffix(name, "embed_tokens.weight")
+	}
+	if embeds {
+		delete(x.WeightMap, head)
+	}
+	return embeds
 }
 
 // shards lists the files of the index, and all that are missing in one error.

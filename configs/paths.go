@@ -46,6 +46,10 @@ func (f field) resolve(value any, dir string) (any, error) {
 	if list, ok := value.([]string); ok {
 		resolved := make([]string, len(list))
 		for i, path := range list {
+			if isDataset(path, dir) {
+				resolved[i] = path
+				continue
+			}
 			var err error
 			if resolved[i], err = ResolvePath(path, dir); err != nil {
 				return nil, err
@@ -68,4 +72,15 @@ func (f field) resolve(value any, dir string) (any, error) {
 		return nil, fmt.Errorf("does not exist; allowed is %s", f.allowed())
 	}
 	return path, nil
+}
+
+// isDataset reports whether a path of data.train or data.eval is a name on the hub:
+// like a model's, but without the ending of a data file.
+func isDataset(name, dir string) bool {
+	for _, ending := range []string{".parquet", ".json", ".jsonl", ".gz"} {
+		if strings.HasSuffix(strings.ToLower(name), ending) {
+			return false
+		}
+	}
+	return IsHubID(name, dir)
 }

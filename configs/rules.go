@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 )
 
@@ -29,7 +30,7 @@ var rules = []rule{
 	}},
 	{[]string{"data.eval", "data.train"}, func(r *Run) string {
 		for _, path := range r.Data.Eval {
-			if slices.Contains(r.Data.Train, path) {
+			if filepath.IsAbs(path) && slices.Contains(r.Data.Train, path) { // a dataset on the hub has its splits
 				return fmt.Sprintf("holds %q, which data.train holds too: evaluate on other prompts, or hold some out with data.eval_prompts", path)
 			}
 		}

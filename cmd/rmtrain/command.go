@@ -43,7 +43,7 @@ saves its state, and the same command goes on from there.`,
 	f.BoolVar(&o.dryRun, "dry-run", false, "check everything, print the plan, and stop before training")
 	f.BoolVar(&o.print, "print-config", false, "print the effective configuration and stop")
 	root.MarkFlagsMutuallyExclusive("dry-run", "print-config")
-	root.AddCommand(inferCommand(), evalCommand(), serveCommand(), watchCommand(), exportCommand(), inspectCommand(), dataCommand(), downloadCommand(), exampleCommand(), benchCommand())
+	root.AddCommand(inferCommand(), evalCommand(), serveCommand(), verifyCommand(), watchCommand(), exportCommand(), inspectCommand(), dataCommand(), downloadCommand(), exampleCommand(), benchCommand())
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())

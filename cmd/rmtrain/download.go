@@ -85,7 +85,7 @@ func modelFolder(ctx context.Context, nameOrPath string, w io.Writer) (string, e
 	if !onHub(nameOrPath) {
 		return checkpoints.Resolve(nameOrPath)
 	}
-	return fetch(ctx, hub.Options{ID: nameOrPath}, w)
+	return fetch(ctx, hub.Options{ID: nameOrPath, SkipLMHead: true}, w)
 }
 
 // dataFiles returns paths with hub ids replaced by the files of those datasets. Of a

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha1"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -179,4 +180,37 @@ func TestDownloadWantsOneID(t *testing.T) {
 			t.Errorf("%q gives %v", args, err)
 		}
 	}
+}
+
+func TestShardsOfLMHeadAloneAreNotDownloaded(t *testing.T) {
+	files := exampleModel(t)
+	files["model-00001-of-00002.safetensors"] = oneTensor("model.embed_tokens.weight")
+	files["model-00002-of-00002.safetensors"] = oneTensor("lm_head.weight")
+	delete(files, "model.safetensors")
+	delete(files, "rmtrain.json")
+	files["model.safetensors.index.json"] = []byte(`{"weight_map": {
+		"model.embed_tokens.weight": "model-00001-of-00002.safetensors", "lm_head.weight": "model-00002-of-00002.safetensors"}}`)
+	files["config.json"] = []byte(`{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2}`)
+	startHub(t, "org/name", files)
+	folder, err := modelFolder(t.Context(), "org/name", os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exists(filepath.Join(folder, "model-00002-of-00002.safetensors")) {
+		t.Error("the shard of lm_head is here")
+	}
+	d, err := checkpoints.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if !d.Has("model.embed_tokens.weight") || !strings.Contains(strings.Join(d.Notes, "\n"), "lm_head") {
+		t.Errorf("notes are %q", d.Notes)
+	}
+}
+
+// oneTensor is a safetensors file of two zeros.
+func oneTensor(name string) []byte {
+	header := fmt.Sprintf(`{%q:{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}`, name)
+	return slices.Concat(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), []byte(header), make([]byte, 8))
 }

@@ -39,6 +39,10 @@ type scored struct {
 
 // score opens a checkpoint and scores every set with it.
 func (e *evaluation) score(ctx context.Context, checkpoint, journal string) (*scored, error) {
+	checkpoint, err := modelFolder(ctx, checkpoint, e.stderr)
+	if err != nil {
+		return nil, err
+	}
 	dt, err := inferOptions{checkpoint: checkpoint, dtype: e.dtype}.computeType()
 	if err != nil {
 		return nil, err

@@ -60,7 +60,11 @@ func (o exportOptions) run(ctx context.Context, w io.Writer) error {
 	if exists(o.output) {
 		return fmt.Errorf("export: output %s exists (choose another folder)", o.output)
 	}
-	dir, err := checkpoints.Open(o.model)
+	folder, err := modelFolder(ctx, o.model, w)
+	if err != nil {
+		return err
+	}
+	dir, err := checkpoints.Open(folder)
 	if err != nil {
 		return err
 	}

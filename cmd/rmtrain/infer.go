@@ -97,6 +97,9 @@ func (o inferOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr i
 		return err
 	}
 	defer out.close()
+	if o.checkpoint, err = modelFolder(ctx, o.checkpoint, stderr); err != nil {
+		return err
+	}
 	dt, err := o.computeType()
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -134,9 +135,10 @@ func TestInferRefusesBeforeItLoadsAnything(t *testing.T) {
 		{"--output " + dir + " --overwrite", "not a regular file"},
 		{"--output " + dir + "/none/out", "no such file"},
 		{"stray", "unknown command"},
-		{"", "hub cache"},
+		{"", "HF_HUB_OFFLINE"},
 	} {
-		fails(t, append([]string{"infer", "--checkpoint", "org/nowhere"}, strings.Fields(c.args)...), c.want)
+		r := runWith(t, []string{"HF_HUB_OFFLINE=1"}, append([]string{"infer", "--checkpoint", "org/nowhere"}, strings.Fields(c.args)...)...)
+		mustFail(t, r, c.want)
 	}
 	fails(t, []string{"infer"}, `"checkpoint" not set`)
 	in := tempFile(t, "in", `{"text": "a"}`)
@@ -154,15 +156,20 @@ func TestInferRefusesBeforeItLoadsAnything(t *testing.T) {
 }
 
 func TestInferFindsHubModels(t *testing.T) {
+	const commit = "0123456789abcdef0123456789abcdef01234567"
 	cache := t.TempDir()
-	snapshot := filepath.Join(cache, "models--org--name", "snapshots", "abc")
+	snapshot := filepath.Join(cache, "models--org--name", "snapshots", commit)
 	if err := os.CopyFS(snapshot, os.DirFS(tinyScorer)); err != nil {
+		t.Fatal(err)
+	}
+	refs := filepath.Join(cache, "models--org--name", "refs")
+	if err := errors.Join(os.Mkdir(refs, 0o755), os.WriteFile(filepath.Join(refs, "main"), []byte(commit), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	in := tempFile(t, "in", `{"text": "Hello"}`)
 	want := ok(t, "infer", "--checkpoint", tinyScorer, "--input", in)
 	for _, name := range []string{"org/name", filepath.Join(cache, "models--org--name")} {
-		if r := runWith(t, []string{"HF_HUB_CACHE=" + cache}, "infer", "--checkpoint", name, "--input", in); r.stdout != want {
+		if r := runWith(t, []string{"HF_HUB_CACHE=" + cache, "HF_HUB_OFFLINE=1"}, "infer", "--checkpoint", name, "--input", in); r.stdout != want {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

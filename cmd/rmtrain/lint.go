@@ -1,11 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
-	"rmtrain/checkpoints"
 	"rmtrain/data/nectar"
 	"rmtrain/data/tokenizer"
 )
@@ -25,7 +26,7 @@ Ends with status 0 if something usable remains.`,
   rmtrain data --json --model Llama-2-7b-chat-hf Nectar/data`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			enc, err := lintEncoder(model, maxLength)
+			enc, err := lintEncoder(c.Context(), model, maxLength, c.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -44,17 +45,17 @@ Ends with status 0 if something usable remains.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&asJSON, "json", false, "print JSON")
-	f.StringVar(&model, "model", "", "`model` whose tokenizer counts tokens: a folder, or an id in the local cache")
+	f.StringVar(&model, "model", "", "`model` whose tokenizer counts tokens: a folder, or an id on the hub")
 	f.IntVar(&maxLength, "max-length", 2048, "with --model: tokens that a conversation keeps")
 	return c
 }
 
 // lintEncoder returns the encoder of a model's folder, or nil for no folder.
-func lintEncoder(model string, maxLength int) (*tokenizer.Encoder, error) {
+func lintEncoder(ctx context.Context, model string, maxLength int, w io.Writer) (*tokenizer.Encoder, error) {
 	if model == "" {
 		return nil, nil
 	}
-	dir, err := checkpoints.Resolve(model)
+	dir, err := modelFolder(ctx, model, w)
 	if err != nil {
 		return nil, err
 	}

@@ -32,14 +32,20 @@ func (r *trainRun) preflight(context.Context) error {
 	} else {
 		r.onClose(r.backend.Close)
 	}
-	if _, err := checkpoints.Resolve(r.cfg.Model.NameOrPath); err != nil {
-		errs = append(errs, fmt.Errorf("model.name_or_path: %w", err))
+	if name := r.cfg.Model.NameOrPath; !onHub(name) { // else it is downloaded once all else is right
+		if _, err := checkpoints.Resolve(name); err != nil {
+			errs = append(errs, fmt.Errorf("model.name_or_path: %w", err))
+		}
 	}
 	for _, p := range r.cfg.Data.Train {
-		errs = append(errs, readable("data.train", p))
+		if !onHub(p) {
+			errs = append(errs, readable("data.train", p))
+		}
 	}
 	for _, p := range r.cfg.Data.Eval {
-		errs = append(errs, readable("data.eval", p))
+		if !onHub(p) {
+			errs = append(errs, readable("data.eval", p))
+		}
 	}
 	if t := r.cfg.Data.ChatTemplate; !slices.Contains([]string{"auto", "transcript", "none"}, t) {
 		errs = append(errs, readable("data.chat_template", t))

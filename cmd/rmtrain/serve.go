@@ -135,7 +135,7 @@ func (o serveOptions) run(ctx context.Context, stderr io.Writer) error {
 	defer func() { signal.Stop(hangups); close(hangups) }()
 	log := o.logger(stderr)
 	o.limits.RefuseTooLong = o.noTruncate
-	s, err := serve.New(serve.Options{Open: func() (*serve.Model, error) { return o.open(log) }, Names: o.modelNames(), Keys: keys, Limits: o.limits, Log: log, Version: version})
+	s, err := serve.New(serve.Options{Open: func() (*serve.Model, error) { return o.open(ctx, log, stderr) }, Names: o.modelNames(), Keys: keys, Limits: o.limits, Log: log, Version: version})
 	if err != nil {
 		return err
 	}
@@ -171,8 +171,12 @@ func (o serveOptions) modelNames() []string {
 }
 
 // open loads the checkpoint as `rmtrain infer` does.
-func (o serveOptions) open(log *slog.Logger) (*serve.Model, error) {
-	dt, err := inferOptions{checkpoint: o.checkpoint, dtype: o.dtype, device: o.device}.computeType()
+func (o serveOptions) open(ctx context.Context, log *slog.Logger, stderr io.Writer) (*serve.Model, error) {
+	folder, err := modelFolder(ctx, o.checkpoint, stderr)
+	if err != nil {
+		return nil, err
+	}
+	dt, err := inferOptions{checkpoint: folder, dtype: o.dtype, device: o.device}.computeType()
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +184,7 @@ func (o serveOptions) open(log *slog.Logger) (*serve.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := infer.Open(o.checkpoint, infer.Options{Backend: b, DType: dt, MaxLength: o.maxLength, BatchTokens: o.limits.BatchTokens})
+	s, err := infer.Open(folder, infer.Options{Backend: b, DType: dt, MaxLength: o.maxLength, BatchTokens: o.limits.BatchTokens})
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}

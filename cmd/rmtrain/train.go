@@ -107,8 +107,12 @@ func (r *trainRun) close() {
 }
 
 // openModel reads the base model's configuration and tokenizer, not its weights.
-func (r *trainRun) openModel(context.Context) (err error) {
-	if r.dir, err = checkpoints.Open(r.cfg.Model.NameOrPath); err != nil {
+func (r *trainRun) openModel(ctx context.Context) (err error) {
+	folder, err := modelFolder(ctx, r.cfg.Model.NameOrPath, os.Stderr)
+	if err != nil {
+		return fmt.Errorf("model.name_or_path: %w", err)
+	}
+	if r.dir, err = checkpoints.Open(folder); err != nil {
 		return err
 	}
 	r.onClose(r.dir.Close)
@@ -248,9 +252,17 @@ func (r *trainRun) openData(ctx context.Context) error {
 	if cache == "" {
 		cache = filepath.Join(r.cfg.Train.OutputDir, "cache")
 	}
+	files, err := dataFiles(ctx, d.Train, "train", os.Stderr)
+	if err != nil {
+		return fmt.Errorf("data.train: %w", err)
+	}
+	held, err := dataFiles(ctx, d.Eval, "test", os.Stderr)
+	if err != nil {
+		return fmt.Errorf("data.eval: %w", err)
+	}
 	var bar *progressbar.ProgressBar
 	split, err := nectar.PrepareSplit(ctx, nectar.Options{
-		Paths: d.Train, MaxAnswers: d.MaxAnswers, SkipBad: d.OnBadRow == "skip", Encoder: r.enc, CacheDir: cache,
+		Paths: files, MaxAnswers: d.MaxAnswers, SkipBad: d.OnBadRow == "skip", Encoder: r.enc, CacheDir: cache,
 		Progress: func(done, total int64) {
 			if bar == nil {
 				bar = progress(total, "reading")
@@ -258,7 +270,7 @@ func (r *trainRun) openData(ctx context.Context) error {
 			bar.ChangeMax64(total) // training and evaluation data have their own
 			_ = bar.Set64(done)    // a bar that fails to draw stops nothing
 		},
-	}, d.Eval, d.EvalPrompts, uint64(d.Seed))
+	}, held, d.EvalPrompts, uint64(d.Seed))
 	if bar != nil {
 		_ = bar.Finish()
 	}
