@@ -17,7 +17,7 @@ type Run struct {
 
 // Model says what is trained.
 type Model struct {
-	NameOrPath       string `mapstructure:"name_or_path" json:"name_or_path" kind:"path" required:"true" aka:"model model_name model_name_or_path base_model" doc:"Hugging Face folder of a Llama, Mistral or Qwen2 chat model, a hub id in the local cache, or a reward model to go on with"`
+	NameOrPath       string `mapstructure:"name_or_path" json:"name_or_path" kind:"path" required:"true" aka:"model model_name model_name_or_path base_model" doc:"Hugging Face folder of a Llama, Mistral or Qwen2 chat model, a hub id, or a reward model to go on with"`
 	DType            string `mapstructure:"dtype" json:"dtype" default:"bfloat16" oneof:"float32 bfloat16" aka:"bf16 fp16 torch_dtype precision" doc:"storage of weights and activations; sums are float32, and bfloat16 weights have a float32 master copy"`
 	ValueHeadInit    string `mapstructure:"value_head_init" json:"value_head_init" default:"normal" oneof:"zeros normal" doc:"a new value head: zeros, or normal with standard deviation 1/sqrt(hidden_size+1); a head that the model has is kept"`
 	MaxPositionCheck bool   `mapstructure:"max_position_check" json:"max_position_check" default:"true" doc:"refuse a data.max_length above the model's max_position_embeddings"`
@@ -25,7 +25,7 @@ type Model struct {
 
 // Data says what is learned from.
 type Data struct {
-	Train          []string `mapstructure:"train" json:"train" kind:"path" required:"true" doc:"files or folders: Parquet or JSON lines (.gz too) of ranked answers, pairs or finished texts"`
+	Train          []string `mapstructure:"train" json:"train" kind:"path" required:"true" doc:"files, folders or hub ids of datasets: Parquet or JSON lines (.gz too) of ranked answers, pairs or finished texts"`
 	Eval           []string `mapstructure:"eval" json:"eval" kind:"path" doc:"the same, for evaluation"`
 	EvalPrompts    int      `mapstructure:"eval_prompts" json:"eval_prompts" default:"0" min:"0" doc:"without eval: hold out this many prompts of train, with all of their rows"`
 	MaxLength      int      `mapstructure:"max_length" json:"max_length" default:"2048" min:"2" aka:"max_seq_length max_seq_len cutoff_len" doc:"tokens that a conversation keeps"`
