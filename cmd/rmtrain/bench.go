@@ -149,10 +149,10 @@ func (s *benchSpec) prepareModel(b kernels.Backend, dt kernels.DType) (func() er
 func benchWeights(name string, dt kernels.DType, _ []int, dst []byte) error {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(strings.TrimPrefix(name, "model.")))
-	v := make([]float32, len(dst)/dt.Size())
+	v, seed, norm := make([]float32, len(dst)/dt.Size()), h.Sum32(), strings.Contains(name, "norm")
 	for i := range v {
-		if v[i] = 1; !strings.Contains(name, "norm") {
-			v[i] = benchUniform(uint32(i)*2654435761+h.Sum32()) * 0.07
+		if v[i] = 1; !norm {
+			v[i] = benchUniform(uint32(i)*2654435761+seed) * 0.07
 		}
 	}
 	putBench(dst, dt, v)
