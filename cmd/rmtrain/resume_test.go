@@ -139,21 +139,20 @@ func waitForSteps(t *testing.T, out string, steps int) {
 func TestASecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out")
-	// One step of all groups, many times over, is long enough.
+	// One step of all groups is long enough for two signals that come together.
 	p, _, stderr := start(context.Background(), []string{"GOMAXPROCS=1"}, training(t, out, append(slow, "train.prompts_per_step=40", "train.share_prefix=false")...)...)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
 	waitForSteps(t, out, 1)
-	for range 2 {
-		if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+	for _, s := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGCONT} {
+		if err := p.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(20 * time.Millisecond) // two signals at once are one
 	}
 	_ = p.Wait() // its status is what is tested
-	if got := p.ProcessState.ExitCode(); got != 143 {
-		t.Errorf("status %d, want 143\n%s", got, stderr)
+	if got := p.ProcessState.ExitCode(); got != 130 && got != 143 {
+		t.Errorf("status %d, want 130 or 143\n%s", got, stderr)
 	}
 	if states, _ := filepath.Glob(filepath.Join(out, "checkpoint-*")); len(states) > 0 {
 		t.Errorf("it saved %q although it should have stopped", states)
