@@ -107,7 +107,7 @@ func TestMistakesInFiles(t *testing.T) {
 			`train.resume_from_checkpoint = "out/checkpoint-5" (run.yaml:4): does not exist; allowed is auto, never, or a path`}},
 		{"required keys missing", "model: {nam_or_path: x}", []string{
 			`model.nam_or_path = "x" (run.yaml:1): unknown key; did you mean model.name_or_path?`,
-			`data.train: is required: files or folders: Parquet or JSON lines (.gz too) of ranked answers, pairs or finished texts; set it in the file, by --set data.train=..., or by RMTRAIN_DATA_TRAIN`,
+			`data.train: is required: files, folders or hub ids of datasets: Parquet or JSON lines (.gz too) of ranked answers, pairs or finished texts; set it in the file, by --set data.train=..., or by RMTRAIN_DATA_TRAIN`,
 			`train.output_dir: is required: where states, logs and the final model go; set it in the file, by --set train.output_dir=..., or by RMTRAIN_TRAIN_OUTPUT_DIR`}},
 		{"not YAML", "a: [", []string{
 			`run.yaml: is not YAML: line 1: did not find expected node content`}},
