@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -56,9 +57,15 @@ func newInput(g *G.ExprGraph, name string, dims ...int) input {
 	}
 }
 
+// building makes graphs one at a time: gorgonia.Grad puts the same constant node into
+// all of them, and writes to it.
+var building sync.Mutex
+
 // newMachine builds the graph. gorgonia panics on shapes that do not match, which
 // would be a mistake in build.
 func newMachine(s shape) (*machine, error) {
+	building.Lock()
+	defer building.Unlock()
 	g := G.NewGraph()
 	m := &machine{
 		shape:  s,
