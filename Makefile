@@ -13,7 +13,7 @@ EXAMPLE := build/example
 BENCH := build/bench/venv
 
 .DEFAULT_GOAL := build
-.PHONY: run test build lint bench-cpu clean help prerequisites dependencies rustlib
+.PHONY: run test build lint bench-cpu cuda emulator clean help prerequisites dependencies rustlib
 
 ## run: build, write a small example, train on it, and score with the result
 run: build
@@ -47,6 +47,14 @@ $(BENCH)/installed: docs/benchmarks/requirements.txt
 	@python3 -m venv $(BENCH)
 	@$(BENCH)/bin/pip install --quiet --requirement $<
 	@touch $@
+
+## cuda: CUDA's compiler and headers below build, the kernels' PTX and cubins; see docs/cuda.md
+cuda: prerequisites
+	@.ci/cuda headers compiler kernels
+
+## emulator: a stand-in for libcuda.so.1 and libcublasLt.so.13 that runs PTX on the CPU
+emulator: prerequisites
+	@.ci/cuda emulator
 
 ## clean: remove what was built
 clean:
