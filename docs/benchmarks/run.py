@@ -1,6 +1,9 @@
 """Times rmtrain against PyTorch on the same token ids, in turns, and writes docs/benchmarks/cpu.md.
 
-usage: python docs/benchmarks/run.py [--rmtrain bin/rmtrain] [--out docs/benchmarks/cpu.md] [--quick] [--only PART]
+usage: python docs/benchmarks/run.py [--rmtrain bin/rmtrain] [--out docs/benchmarks/cpu.md] [--quick] [--only PART] [--dtype TYPE]
+
+A row is written when it is measured; rows of that file that this run does not measure stay if they come from the
+same processor and software, and so does all text from the first heading on.
 
 Models and ids come from a seed. Of each workload PyTorch first tries every layout of torch_peer.py; its
 fastest competes. Then both sides repeat the work in turns: one warm-up and --repeats measurements, of which
@@ -185,30 +188,53 @@ def main():
     a.add_argument("--threads", type=int, default=CORES, help="of both sides")
     a.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
     a.add_argument("--only", default="", help="workloads with this in their names")
+    a.add_argument("--dtype", default="", help="workloads of this type: float32 or bfloat16")
     o = a.parse_args()
     version = subprocess.run([o.python, "-c", "import torch, transformers; print('PyTorch', torch.__version__ + ', transformers', transformers.__version__)"], capture_output=True, text=True, check=True).stdout.strip()
-    rows, backend, went = [], "", time.strftime("%Y-%m-%d")
+    page = Page(o.out, version, [(name, spec["dtype"]) for name, _, spec in workloads(o.quick)])
     with tempfile.TemporaryDirectory() as folder:
-        for name, goal, spec in workloads(o.quick):
-            if o.only not in name:
+        for place, (name, goal, spec) in enumerate(workloads(o.quick)):
+            if o.only not in name or o.dtype not in spec["dtype"]:
                 continue
             theirs, ours, layout, dtype = measure(o, spec, folder)
-            backend = ours.reps[0]["backend"].split(",")[0] + ")"
             t, u = theirs.median("seconds"), ours.median("seconds")
             memory = " / ".join(f"{s.reps[-1]['peak_bytes'] / 2**30:.2f}" for s in (theirs, ours))
             peer = layout if dtype == spec["dtype"] else f"{layout}, {dtype}"
-            rows.append(f"| {name} | {spec['dtype']} | {peer} | {amount(spec, t)} | {amount(spec, u)} | {t / u:.2f} | {goal:.2f} "
-                        f"| {theirs.first:.2f} / {ours.first:.2f} | {memory} | {theirs.taken():.0%} / {ours.taken():.0%} |")
-            print(rows[-1], flush=True)
-    head = ["work", "type", "PyTorch's fastest", "PyTorch", "rmtrain", "ratio", "goal", "start to first, s", "peak memory, GiB", "taken by others"]
-    text = ["# rmtrain and PyTorch on a CPU", "", f"Measured {went} by `make bench-cpu` ({' '.join(['run.py'] + sys.argv[1:])}).", "",
-            f"Processor: {processor()}; Linux {platform.release()}.", f"Software: {version}, Python {platform.python_version()}; rmtrain `{backend}`.", "",
-            "Ratio is PyTorch's time over rmtrain's, medians of repetitions in turns after a warm-up; two numbers",
-            "are PyTorch's and rmtrain's. A repetition while others took the machine proves little: see the last",
-            "column. How it is done, and the layouts that PyTorch may choose from: `run.py`, `torch_peer.py`.", "",
-            "| " + " | ".join(head) + " |", "|" + "---|" * len(head)] + rows
-    with open(o.out, "w") as f:
-        f.write("\n".join(text) + "\n")
+            row = (f"| {name} | {spec['dtype']} | {peer} | {amount(spec, t)} | {amount(spec, u)} | {t / u:.2f} | {goal:.2f} "
+                   f"| {theirs.first:.2f} / {ours.first:.2f} | {memory} | {theirs.taken():.0%} / {ours.taken():.0%} |")
+            print(row, flush=True)
+            page.add(place, row, ours.reps[0]["backend"].split(",")[0] + ")")
+
+
+class Page:
+    """The page of results: what is above its first heading is written anew with every row."""
+
+    def __init__(self, path, version, order):
+        self.path, self.version, self.rows, self.rest = path, version, {}, ""
+        old = open(path).read() if os.path.exists(path) else ""
+        top, heading, rest = old.partition("\n## ")
+        self.rest = heading + rest
+        if self.machine() in top:
+            for line in top.splitlines():
+                cells = tuple(c.strip() for c in line.split("|")[1:3])
+                if cells in order:
+                    self.rows[order.index(cells)] = line
+
+    def machine(self):
+        return f"Processor: {processor()}.\nSoftware: {self.version}, Python {platform.python_version()}"
+
+    def add(self, place, row, backend):
+        self.rows[place] = row
+        head = ["work", "type", "PyTorch's fastest", "PyTorch", "rmtrain", "ratio", "goal", "start to first, s", "peak memory, GiB", "taken by others"]
+        text = ["# rmtrain and PyTorch on a CPU", "", f"Measured by `make bench-cpu`, the last row on {time.strftime('%Y-%m-%d')}.", "",
+                f"{self.machine()}; rmtrain `{backend}`.", "",
+                "Ratio is PyTorch's time over rmtrain's, medians of repetitions in turns after a warm-up; two numbers",
+                "are PyTorch's and rmtrain's. A repetition while others took the machine proves little: see the last",
+                "column. How it is done, and the layouts that PyTorch may choose from: `run.py`, `torch_peer.py`.", "",
+                "| " + " | ".join(head) + " |", "|" + "---|" * len(head)] + [self.rows[i] for i in sorted(self.rows)]
+        with open(self.path + ".tmp", "w") as f:
+            f.write("\n".join(text) + "\n" + self.rest)
+        os.replace(self.path + ".tmp", self.path)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ The network is Hugging Face's LlamaModel with a linear value head, in the layout
   packed   a group in one row, block-diagonal causal mask
   shared   a group in one row behind one copy of its prompt
 
+bfloat16 means autocast over float32 weights. Scoring may also choose weights in bfloat16 (padded/bf16, ...), as
+Hugging Face loads them with torch_dtype.
+
 explore times each of them and prints the fastest first.
 """
 import json, os, resource, sys, time
@@ -73,7 +76,7 @@ class RewardModel(torch.nn.Module):
         owner = torch.tensor([-1] * p + [k for k, s in enumerate(seqs) for _ in s[p:]])
         row = torch.arange(len(ids))
         seen = ((owner[:, None] == owner) | (owner == -1)) & (row[:, None] >= row)
-        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else self.score.weight.dtype
         mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))[None, None]
         hidden = self.trunk(torch.tensor([ids]), attention_mask=mask, position_ids=torch.tensor([positions]), use_cache=False).last_hidden_state
         return self.head(hidden[0, p - 1 + torch.tensor([len(s) - p for s in seqs]).cumsum(0)])
@@ -109,6 +112,12 @@ def plackett_luce(s):
     return sum(torch.logsumexp(s[i:], 0) - s[i] for i in range(k - 1)) / (k * (k - 1) / 2)
 
 
+def layouts(spec):
+    if (spec["kind"], spec["dtype"]) == ("score", "bfloat16"):
+        return LAYOUTS + [name + "/bf16" for name in LAYOUTS]
+    return LAYOUTS
+
+
 class Work:
     def __init__(self, spec):
         self.spec, self.groups = spec, spec["groups"]
@@ -117,7 +126,10 @@ class Work:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, betas=(0.9, 0.95), weight_decay=0, fused=True)
 
     def repeat(self, layout):
-        bf16 = torch.autocast("cpu", torch.bfloat16, enabled=self.spec["dtype"] == "bfloat16")
+        layout, _, stored = layout.partition("/")
+        if stored:
+            self.model.bfloat16()
+        bf16 = torch.autocast("cpu", torch.bfloat16, enabled=self.spec["dtype"] == "bfloat16" and not stored)
         if self.spec["kind"] == "score":
             with torch.inference_mode(), bf16:
                 scores = [s for part in passes(self.model, self.groups, layout) for s in part]
@@ -163,7 +175,7 @@ def main():
     work = Products(spec) if spec["kind"] == "gemm" else Work(spec)
     if sys.argv[2] == "explore":
         found = []
-        for layout in LAYOUTS:
+        for layout in layouts(spec):
             work.repeat(layout)
             start = time.perf_counter()
             work.repeat(layout)
