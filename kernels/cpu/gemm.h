@@ -16,36 +16,6 @@
 #define LDA (KC + 16) // rows of a copied strip must not share cache sets
 #define GEMM_SCRATCH (NC * KC + ROWS * LDA + ROWS * COLS)
 
-// transpose transposes a LANES x LANES block in registers: log2(LANES) rounds,
-// each exchanging the off-diagonal quarters of ever larger blocks.
-INLINE void transpose(vec r[LANES])
-{
-#ifdef __clang__
-	vec t[LANES];
-	for (int i = 0; i < LANES; i++)
-		for (int j = 0; j < LANES; j++)
-			t[i][j] = r[j][i];
-	memcpy(r, t, sizeof t);
-#else
-#pragma GCC unroll 4
-	for (int s = 1; s < LANES; s *= 2) {
-		ivec lo, hi; // indices into the concatenation of two rows
-#pragma GCC unroll 16
-		for (int j = 0; j < LANES; j++) {
-			lo[j] = j & s ? LANES + j - s : j;
-			hi[j] = j & s ? LANES + j : j + s;
-		}
-#pragma GCC unroll 16
-		for (int i = 0; i < LANES; i++)
-			if (!(i & s)) {
-				vec x = r[i], y = r[i + s];
-				r[i] = __builtin_shuffle(x, y, lo);
-				r[i + s] = __builtin_shuffle(x, y, hi);
-			}
-	}
-#endif
-}
-
 // pack_neighbours and pack_across copy x[k][cols] to dst[k][COLS], padding with
 // zeros, where the columns, or the rows, of x are neighbours in memory. The second
 // reads LANES streams, which is more than the processor foresees by itself.

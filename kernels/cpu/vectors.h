@@ -141,6 +141,36 @@ INLINE vec square_root(vec v)
 	return load(t);
 }
 
+// transpose transposes a LANES x LANES block in registers: log2(LANES) rounds,
+// each exchanging the off-diagonal quarters of ever larger blocks.
+INLINE void transpose(vec r[LANES])
+{
+#ifdef __clang__
+	vec t[LANES];
+	for (int i = 0; i < LANES; i++)
+		for (int j = 0; j < LANES; j++)
+			t[i][j] = r[j][i];
+	memcpy(r, t, sizeof t);
+#else
+#pragma GCC unroll 4
+	for (int s = 1; s < LANES; s *= 2) {
+		ivec lo, hi; // indices into the concatenation of two rows
+#pragma GCC unroll 16
+		for (int j = 0; j < LANES; j++) {
+			lo[j] = j & s ? LANES + j - s : j;
+			hi[j] = j & s ? LANES + j : j + s;
+		}
+#pragma GCC unroll 16
+		for (int i = 0; i < LANES; i++)
+			if (!(i & s)) {
+				vec x = r[i], y = r[i + s];
+				r[i] = __builtin_shuffle(x, y, lo);
+				r[i + s] = __builtin_shuffle(x, y, hi);
+			}
+	}
+#endif
+}
+
 // power returns e**(x - n*ln2), where n = round(x/ln2) is put in the low bits of *n.
 INLINE vec power(vec x, ivec *n)
 {
