@@ -25,6 +25,9 @@ type Options struct {
 	DType   kernels.DType // of weights and activations; it must be the backend's
 	// MaxLength, if not 0, replaces the length that the checkpoint was trained with.
 	MaxLength int
+	// Fits, if not nil, tells whether there is memory for what is planned, in bytes by
+	// purpose. If so, the backend keeps weights in the form that its products read.
+	Fits func(planned map[string]int64) bool
 	// BatchTokens is the most rows of one forward pass; 0 means 8192. It bounds
 	// memory and has no influence on scores.
 	BatchTokens int
@@ -65,10 +68,25 @@ func Open(path string, o Options) (*Scorer, error) {
 		return nil, fmt.Errorf("infer: open %s: %w", path, err)
 	}
 	s := &Scorer{Dir: dir, Config: c, Encoder: enc, batchTokens: cmp.Or(o.BatchTokens, 8192), maxTokens: 64 << 20}
-	if s.model, err = LoadModel(dir, o.Backend, c, llama.Options{DType: o.DType, MaxRows: s.batchTokens, MaxAnswers: s.batchTokens}, nil); err != nil {
+	model := llama.Options{DType: o.DType, MaxRows: s.batchTokens, MaxAnswers: s.batchTokens}
+	model.Keeper = o.keeper(c, model)
+	if s.model, err = LoadModel(dir, o.Backend, c, model, nil); err != nil {
 		return nil, errors.Join(err, enc.Tokenizer().Close())
 	}
 	return s, nil
+}
+
+// keeper returns the backend if it can keep weights and has memory for that.
+func (o Options) keeper(c llama.Config, model llama.Options) kernels.Keeper {
+	k, ok := o.Backend.(kernels.Keeper)
+	if !ok || o.Fits == nil {
+		return nil
+	}
+	model.Keeper = k
+	if !o.Fits(llama.Plan(c, model)) {
+		return nil
+	}
+	return k
 }
 
 // Close frees the model and the tokenizer.

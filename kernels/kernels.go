@@ -126,6 +126,21 @@ type Ops interface {
 	AdamW(a AdamW)
 }
 
+// KeptTag is the purpose, in Used, of what Keep allocates.
+const KeptTag = "packed weights"
+
+// A Keeper is a Backend that can hold a second form of a weight which its products
+// read faster. Results have the same bits with and without.
+type Keeper interface {
+	// Keep says that w will be b of many a MatMul of this mode between two writes to
+	// it. It may be written at any time, by any operation. What is kept belongs to w:
+	// Free gives it back. Keeping a weight again does nothing.
+	Keep(w Tensor, mode Trans) error
+	// KeptBytes returns the memory that Keep takes for a tensor like w, which needs no
+	// buffer.
+	KeptBytes(w Tensor, mode Trans) int64
+}
+
 // A Backend runs operations on one device.
 type Backend interface {
 	Name() string

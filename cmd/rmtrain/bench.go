@@ -118,7 +118,11 @@ func (s *benchSpec) prepareModel(b kernels.Backend, dt kernels.DType) (func() er
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
-	m, err := llama.New(b, c, llama.Options{DType: dt, Train: s.Kind == "train"})
+	o := llama.Options{DType: dt, Train: s.Kind == "train"}
+	if !o.Train {
+		o.Keeper, _ = b.(kernels.Keeper)
+	}
+	m, err := llama.New(b, c, o)
 	if err != nil {
 		return nil, err
 	}

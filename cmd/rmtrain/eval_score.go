@@ -52,7 +52,7 @@ func (e *evaluation) score(ctx context.Context, checkpoint, journal string) (*sc
 		return nil, err
 	}
 	defer b.Close()
-	s, err := infer.Open(checkpoint, infer.Options{Backend: b, DType: dt, MaxLength: e.maxLength, BatchTokens: e.batchTokens})
+	s, err := infer.Open(checkpoint, infer.Options{Backend: b, DType: dt, Fits: fitsNow, MaxLength: e.maxLength, BatchTokens: e.batchTokens})
 	if err != nil {
 		return nil, err
 	}

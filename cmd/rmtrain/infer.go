@@ -110,7 +110,7 @@ func (o inferOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr i
 	}
 	defer b.Close()
 	loaded := exitWhenStopped(ctx)
-	s, err := infer.Open(o.checkpoint, infer.Options{Backend: b, DType: dt, MaxLength: o.maxLength, BatchTokens: o.batchTokens})
+	s, err := infer.Open(o.checkpoint, infer.Options{Backend: b, DType: dt, Fits: fitsNow, MaxLength: o.maxLength, BatchTokens: o.batchTokens})
 	loaded()
 	if err != nil {
 		return err

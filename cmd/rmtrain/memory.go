@@ -42,6 +42,9 @@ func mebibytes(n int64) string {
 // fits tells whether m leaves a fifth of the available memory free.
 func fits(m map[string]int64, available int64) bool { return total(m) < available/5*4 }
 
+// fitsNow is fits with what is available at this moment.
+func fitsNow(m map[string]int64) bool { return fits(m, availableMemory()) }
+
 // availableMemory is what this process may still take: what Linux says is available,
 // and what every control group that holds it leaves. Where that cannot be known it
 // is the largest number.

@@ -184,7 +184,7 @@ func (o serveOptions) open(ctx context.Context, log *slog.Logger, stderr io.Writ
 	if err != nil {
 		return nil, err
 	}
-	s, err := infer.Open(folder, infer.Options{Backend: b, DType: dt, MaxLength: o.maxLength, BatchTokens: o.limits.BatchTokens})
+	s, err := infer.Open(folder, infer.Options{Backend: b, DType: dt, Fits: fitsNow, MaxLength: o.maxLength, BatchTokens: o.limits.BatchTokens})
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}

@@ -21,6 +21,7 @@ func (b *backend) Attention(out, lse, qkv kernels.Tensor, segs []kernels.Segment
 	rows := qkv.Rows()
 	b.wantAttention("Attention", h, qkv, out, lse)
 	b.ownRows("Attention", segs, rows, h)
+	b.written(out, lse)
 	if len(segs) == 0 {
 		return
 	}
@@ -51,6 +52,7 @@ func (b *backend) AttentionBack(dqkv, dout, out, lse, qkv kernels.Tensor, segs [
 	}
 	floatsNeeded := b.ownRows("AttentionBack", segs, rows, h)
 	b.wantPrefixes(segs)
+	b.written(dqkv)
 	if len(segs) == 0 {
 		return
 	}

@@ -35,7 +35,7 @@ type backend struct {
 
 	// Scratch memory grows and is kept: operations run one at a time.
 	workers []region // one per goroutine of an operation
-	packed  region   // MatMul: the transposed operand
+	strips  region   // MatMul: the transposed operand
 	parts   region   // gradients that are added up in order
 	own, at []int64  // AttentionBack: places in parts
 	sums    []float64
@@ -117,5 +117,5 @@ func (b *backend) Close() error {
 	for i := range b.workers {
 		err = errors.Join(err, b.workers[i].free())
 	}
-	return errors.Join(err, b.packed.free(), b.parts.free())
+	return errors.Join(err, b.strips.free(), b.parts.free())
 }

@@ -15,6 +15,7 @@ func (b *backend) AddBiasBack(dbias, dout kernels.Tensor) {
 	if !vector(dbias, kernels.F32, cols) || !matrix(dout, b.act, n, cols) {
 		panic(misfit("AddBiasBack", dbias, dout))
 	}
+	b.written(dbias)
 	b.runs(cols, columnUnit, func(lo, hi int) {
 		C.run_add_bias_back(b.set, floats(dbias), ptr(dout), C.long(n), C.long(cols), C.long(lo), C.long(hi))
 	})
@@ -27,6 +28,7 @@ func (b *backend) Embed(out, table, ids kernels.Tensor) {
 		panic(misfit("Embed", out, table, ids))
 	}
 	index := indices("Embed", "id", ids, table.Rows())
+	b.written(out)
 	dst, src, size := raw(out), raw(table), cols*b.act.Size()
 	b.runs(n, rowUnit, func(lo, hi int) {
 		for r := lo; r < hi; r++ {
@@ -42,6 +44,7 @@ func (b *backend) EmbedBack(dtable, dout, ids kernels.Tensor, skip int32) {
 		panic(misfit("EmbedBack", dtable, dout, ids))
 	}
 	index := indices("EmbedBack", "id", ids, dtable.Rows())
+	b.written(dtable)
 	b.runs(cols, columnUnit, func(lo, hi int) {
 		C.run_embed_back(b.set, floats(dtable), ptr(dout), ints(index), C.long(n), C.long(cols), C.int32_t(skip), C.long(lo), C.long(hi))
 	})
@@ -71,6 +74,7 @@ func (b *backend) ValueHead(score, x, rows, w kernels.Tensor) {
 	if !vector(score, kernels.F32, n) || !matrix(x, b.act, x.Rows(), cols) || !vector(rows, kernels.I32, n) || !vector(w, b.act, cols) {
 		panic(misfit("ValueHead", score, x, rows, w))
 	}
+	b.written(score)
 	index, scores := indices("ValueHead", "row", rows, x.Rows()), float32s(score)
 	b.runs(n, rowUnit, func(lo, hi int) {
 		C.run_value_head(b.set, cfloats(scores[lo:]), ptr(x), ints(index[lo:]), ptr(w), C.long(hi-lo), C.long(cols))
@@ -85,6 +89,7 @@ func (b *backend) ValueHeadBack(dx, dw, dscore, x, rows, w kernels.Tensor) {
 		panic(misfit("ValueHeadBack", dx, dw, dscore, x, rows, w))
 	}
 	index := indices("ValueHeadBack", "row", rows, x.Rows())
+	b.written(dw)
 	b.Zero(dx)
 	b.runs(cols, columnUnit, func(lo, hi int) {
 		C.run_value_head_back(b.set, ptr(dx), floats(dw), floats(dscore), ptr(x), ints(index), ptr(w), C.long(n), C.long(cols), C.long(lo), C.long(hi))

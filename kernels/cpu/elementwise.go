@@ -16,6 +16,7 @@ const flatUnit = 1 << 12 // elements of a flat array that are not cut
 
 // Zero clears x.
 func (b *backend) Zero(x kernels.Tensor) {
+	b.written(x)
 	bytes := raw(x)
 	b.runs(len(bytes), 1<<16, func(lo, hi int) { clear(bytes[lo:hi]) })
 }
@@ -25,6 +26,7 @@ func (b *backend) Add(out, x, y kernels.Tensor) {
 	if out.DType != b.act || x.DType != b.act || y.DType != b.act || out.Shape != x.Shape || out.Shape != y.Shape {
 		panic(misfit("Add", out, x, y))
 	}
+	b.written(out)
 	size := b.act.Size()
 	o, p, q := ptr(out), ptr(x), ptr(y)
 	b.runs(out.Len(), flatUnit, func(lo, hi int) {
@@ -37,6 +39,7 @@ func (b *backend) SumSq(out, x kernels.Tensor) {
 	if !vector(out, kernels.F64, 1) || (x.DType != kernels.F32 && x.DType != kernels.BF16) {
 		panic(misfit("SumSq", out, x))
 	}
+	b.written(out)
 	const run = 1 << 15
 	n := x.Len()
 	count := (n + run - 1) / run
@@ -73,6 +76,7 @@ func (b *backend) AdamW(a kernels.AdamW) {
 	if a.Step < 1 {
 		panic(fmt.Sprintf("cpu: AdamW: step %d, the first is 1", a.Step))
 	}
+	b.written(a.Param, master, a.M, a.V)
 	hyper := [...]C.float{
 		C.float(a.LR / (1 - math.Pow(a.Beta1, float64(a.Step)))),
 		C.float(a.Beta1), C.float(1 - a.Beta1), C.float(a.Beta2), C.float(1 - a.Beta2),

@@ -1,17 +1,18 @@
 // Matrix products. A task computes rows [ilo, ihi) and columns [jlo, jhi) of c:
 //
-//      for each NC columns of b          NC x KC floats of b are packed: 1 MB, in L2
-//        for each KC of k
-//          for each ROWS rows of a       ROWS x KC floats of a: 28 KB, in L1
+//      for each NC columns of b
+//        for each block of k             b is packed: at most NC x KC floats, in L2
+//          for each ROWS rows of a       at most ROWS x KC floats, in L1
 //            for each COLS columns       tile: c (+)= a*b
 //
-//   b packed:  [columns/COLS][kc][COLS]
+//   b packed:  [columns/COLS][depth][COLS]
+//   b kept:    the same for each block of k, one after the other (pack_cols)
 //   a packed:  [rows/ROWS][k][ROWS]        only if transposed (pack_rows)
 //
-// Every element of c is the sum over blocks of KC, in order, of sums over k, in
+// Every element of c is the sum over blocks of k, in order, of sums over k, in
 // order: the same for all numbers of rows, and all ways to cut c into tasks.
 
-#define KC 512
+#define KC 640 // most of k that is multiplied at a time
 #define NC 512
 #define LDA (KC + 16) // rows of a copied strip must not share cache sets
 #define GEMM_SCRATCH (NC * KC + ROWS * LDA + ROWS * COLS)
@@ -46,6 +47,34 @@ static void pack_across(float *dst, const elem *p, long stride, long k, long col
 			for (long i = 0; i < LANES; i++)
 				dst[l * COLS + j + i] = i < n ? get1(p + (j + i) * stride + l) : 0;
 	}
+}
+
+// depth is how much of k makes a block: all blocks are about as long, since a short
+// one costs as many loads and stores of c as a long one.
+INLINE long depth(long k)
+{
+	long blocks = (k + KC - 1) / KC;
+	return up((k + blocks - 1) / blocks, LANES);
+}
+
+// pack_strip packs rows [k0, k0+kc) of COLS columns of b, from column j.
+INLINE void pack_strip(float *dst, mat b, long n, long j, long k0, long kc)
+{
+	const elem *p = (const elem *)b.p + k0 * b.rs + j * b.cs;
+	if (b.cs == 1)
+		pack_neighbours(dst, p, b.rs, kc, min(COLS, n - j));
+	else
+		pack_across(dst, p, b.cs, kc, min(COLS, n - j));
+}
+
+static void pack_cols(float *dst, mat b, long n, long k, long lo, long hi)
+{
+	long width = up(n, COLS), step = depth(k);
+	for (long j = lo * COLS; j < hi * COLS; j += COLS)
+		for (long k0 = 0; k0 < k; k0 += step) {
+			long kc = min(step, k - k0);
+			pack_strip(dst + k0 * width + j * kc, b, n, j, k0, kc);
+		}
 }
 
 // A transposed a is packed beforehand: each k of a few rows costs a cache line
@@ -99,16 +128,15 @@ static void block(float *c, long ldc, int accumulate, int packed, const float *a
 // columns computes nc <= NC columns of c, from column j.
 static void columns(float *c, long ldc, const gemm_args *g, long ilo, long ihi, long j, long nc, float *scratch)
 {
-	float *bp = scratch, *copy = bp + NC * KC, *edge = copy + ROWS * LDA;
-	for (long k0 = 0; k0 < g->k; k0 += KC) {
-		long kc = min(KC, g->k - k0);
-		for (long l = 0; l < nc; l += COLS) {
-			const elem *b = (const elem *)g->b.p + k0 * g->b.rs + (j + l) * g->b.cs;
-			if (g->b.cs == 1)
-				pack_neighbours(bp + l * kc, b, g->b.rs, kc, min(COLS, nc - l));
-			else
-				pack_across(bp + l * kc, b, g->b.cs, kc, min(COLS, nc - l));
-		}
+	float *packed = scratch, *copy = packed + NC * KC, *edge = copy + ROWS * LDA;
+	long step = depth(g->k);
+	for (long k0 = 0; k0 < g->k; k0 += step) {
+		long kc = min(step, g->k - k0);
+		const float *bp = packed;
+		if (g->kept)
+			bp = g->kept + k0 * up(g->n, COLS) + j * kc;
+		for (long l = 0; !g->kept && l < nc; l += COLS)
+			pack_strip(packed + l * kc, g->b, g->n, j + l, k0, kc);
 		for (long i = ilo; i < ihi; i += ROWS) {
 			long rows = min(ROWS, ihi - i), rs = g->a.rs;
 			const float *a;

@@ -19,6 +19,7 @@ typedef struct {
 	long m, n, k;
 	int accumulate;
 	int packed;  // a is the output of pack_rows
+	const float *kept; // all of b as pack_cols writes it, or NULL
 	int c_float; // c is float32 even where elements are bfloat16
 } gemm_args;
 
@@ -42,6 +43,8 @@ typedef struct {
 #define KERNELS(X) \
 	/* pack_rows writes strips [lo, hi) of a as [m/tile_rows][k][tile_rows] */ \
 	X(pack_rows, (dst, a, m, k, lo, hi), float *dst, mat a, long m, long k, long lo, long hi) \
+	/* pack_cols writes strips [lo, hi) of tile_cols columns of b, which has n and k rows */ \
+	X(pack_cols, (dst, b, n, k, lo, hi), float *dst, mat b, long n, long k, long lo, long hi) \
 	X(gemm, (g, ilo, ihi, jlo, jhi, scratch), const gemm_args *g, long ilo, long ihi, long jlo, long jhi, float *scratch) \
 	/* attention computes query rows [lo, hi) of s for the query heads of one kv head */ \
 	X(attention, (a, s, lo, hi, kv, scratch), const attention_args *a, segment s, long lo, long hi, long kv, float *scratch) \

@@ -15,6 +15,7 @@ import (
 func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulate bool) {
 	g := b.operands(out, x, y, mode, accumulate)
 	m, n, k := int(g.m), int(g.n), int(g.k)
+	b.written(out)
 	switch {
 	case m == 0 || n == 0:
 		return
@@ -24,8 +25,9 @@ func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulat
 		b.Zero(out)
 		return
 	}
+	g.kept = b.packed(y, mode, &g)
 	rows := int(b.set.tile_rows)
-	if mode == kernels.TN && !b.pack(&g, rows) {
+	if mode == kernels.TN && !b.packRows(&g, rows) {
 		return
 	}
 	mc, nc := plan(m, n, rows, int(b.set.tile_cols), int(b.set.gemm_cols))
@@ -76,14 +78,14 @@ func (b *backend) operands(out, x, y kernels.Tensor, mode kernels.Trans, accumul
 	return g
 }
 
-// pack replaces the transposed operand a by a copy in strips.
-func (b *backend) pack(g *C.gemm_args, rows int) bool {
+// packRows replaces the transposed operand a by a copy in strips.
+func (b *backend) packRows(g *C.gemm_args, rows int) bool {
 	const run = 8 // strips that are written at a time, so that a line of a is read once
 	strips := (int(g.m) + rows - 1) / rows
-	if b.fail(b.packed.grow(strips * rows * int(g.k))); b.err != nil {
+	if b.fail(b.strips.grow(strips * rows * int(g.k))); b.err != nil {
 		return false
 	}
-	a, dst := g.a, cfloats(b.packed.floats())
+	a, dst := g.a, cfloats(b.strips.floats())
 	b.parallel((strips+run-1)/run, 0, func(i int, _ *C.float) {
 		C.run_pack_rows(b.set, dst, a, g.m, g.k, C.long(run*i), C.long(min(strips, run*i+run)))
 	})

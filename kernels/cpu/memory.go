@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -62,6 +63,7 @@ type memory struct {
 	mu   *sync.Mutex // a report of memory may come from another goroutine
 	live map[*kernels.Buffer]allocation
 	used map[string]int64
+	kept map[*kernels.Buffer][]*kept // other forms of tensors
 	err  error
 }
 
@@ -72,7 +74,7 @@ type allocation struct {
 }
 
 func newMemory() memory {
-	return memory{mu: new(sync.Mutex), live: map[*kernels.Buffer]allocation{}, used: map[string]int64{}}
+	return memory{mu: new(sync.Mutex), live: map[*kernels.Buffer]allocation{}, used: map[string]int64{}, kept: map[*kernels.Buffer][]*kept{}}
 }
 
 // Alloc returns zeroed memory; see kernels.Memory.
@@ -122,10 +124,20 @@ func (m *memory) Free(t kernels.Tensor) {
 func (m *memory) release(buf *kernels.Buffer, a allocation) error {
 	delete(m.live, buf)
 	buf.Host = nil
-	if m.used[a.tag] -= a.bytes; m.used[a.tag] == 0 {
-		delete(m.used, a.tag)
+	m.discount(a.tag, a.bytes)
+	err := a.free()
+	for _, p := range m.kept[buf] {
+		m.discount(kernels.KeptTag, p.bytes)
+		err = errors.Join(err, p.free())
 	}
-	return a.free()
+	delete(m.kept, buf)
+	return err
+}
+
+func (m *memory) discount(tag string, bytes int64) {
+	if m.used[tag] -= bytes; m.used[tag] == 0 {
+		delete(m.used, tag)
+	}
 }
 
 func (m *memory) close() error {
@@ -157,6 +169,7 @@ func (m *memory) Sync() error { return m.err }
 // Upload copies src to dst.
 func (m *memory) Upload(dst kernels.Tensor, src []byte) {
 	wantBytes("Upload", dst, src)
+	m.written(dst)
 	if m.err == nil {
 		copy(raw(dst), src)
 	}

@@ -13,6 +13,7 @@ func (b *backend) RMSNorm(out, rstd, x, w kernels.Tensor, eps float64) {
 	if !matrix(out, b.act, n, cols) || !vector(rstd, kernels.F32, n) || !matrix(x, b.act, n, cols) || !vector(w, b.act, cols) {
 		panic(misfit("RMSNorm", out, rstd, x, w))
 	}
+	b.written(out, rstd)
 	rs := float32s(rstd)
 	b.runs(n, rowUnit, func(lo, hi int) {
 		C.run_rmsnorm(b.set, rowPtr(out, lo), cfloats(rs[lo:]), rowPtr(x, lo), ptr(w), C.long(hi-lo), C.long(cols), C.float(eps))
@@ -27,6 +28,7 @@ func (b *backend) RMSNormBack(dx, dw, dout, x, w, rstd kernels.Tensor) {
 		!matrix(x, b.act, n, cols) || !vector(w, b.act, cols) || !vector(rstd, kernels.F32, n) {
 		panic(misfit("RMSNormBack", dx, dw, dout, x, w, rstd))
 	}
+	b.written(dx, dw)
 	const run = 128
 	count := (n + run - 1) / run
 	if b.fail(b.parts.grow(count * cols)); b.err != nil || n == 0 {
@@ -50,6 +52,7 @@ func (b *backend) SwiGLU(out, gateUp kernels.Tensor) {
 	if !matrix(out, b.act, n, cols) || !matrix(gateUp, b.act, n, 2*cols) {
 		panic(misfit("SwiGLU", out, gateUp))
 	}
+	b.written(out)
 	b.runs(n, rowUnit, func(lo, hi int) {
 		C.run_swiglu(b.set, rowPtr(out, lo), rowPtr(gateUp, lo), C.long(hi-lo), C.long(cols))
 	})
@@ -61,6 +64,7 @@ func (b *backend) SwiGLUBack(dgateUp, dout, gateUp kernels.Tensor) {
 	if !matrix(dgateUp, b.act, n, 2*cols) || !matrix(dout, b.act, n, cols) || !matrix(gateUp, b.act, n, 2*cols) {
 		panic(misfit("SwiGLUBack", dgateUp, dout, gateUp))
 	}
+	b.written(dgateUp)
 	b.runs(n, rowUnit, func(lo, hi int) {
 		C.run_swiglu_back(b.set, rowPtr(dgateUp, lo), rowPtr(dout, lo), rowPtr(gateUp, lo), C.long(hi-lo), C.long(cols))
 	})
@@ -73,6 +77,7 @@ func (b *backend) RoPE(qkv, pos, table kernels.Tensor, h kernels.Heads, inverse 
 		!matrix(table, kernels.F32, table.Rows(), h.Dim) {
 		panic(misfit("RoPE", qkv, pos, table))
 	}
+	b.written(qkv)
 	positions := indices("RoPE", "position", pos, table.Rows())
 	inv := C.int(0)
 	if inverse {
@@ -89,6 +94,7 @@ func (b *backend) AddBias(x, bias kernels.Tensor) {
 	if !matrix(x, b.act, n, cols) || !vector(bias, b.act, cols) {
 		panic(misfit("AddBias", x, bias))
 	}
+	b.written(x)
 	b.runs(n, rowUnit, func(lo, hi int) {
 		C.run_add_bias(b.set, rowPtr(x, lo), ptr(bias), C.long(hi-lo), C.long(cols))
 	})

@@ -18,6 +18,9 @@ type Options struct {
 	// rest in the backward pass; the results are the same to the bit.
 	Recompute bool
 	Frozen    func(param string) bool // parameters without gradients; nil for none
+	// Keeper, if not nil, is the backend, which is to keep the matrices of the layers in
+	// the form that forward passes read: the same results sooner, for more memory.
+	Keeper kernels.Keeper
 }
 
 // A Model is a trunk, a head and room for one batch. It is for one goroutine.
@@ -104,6 +107,11 @@ func build(b kernels.Backend, c Config, o Options) (*Model, error) {
 	for _, s := range m.g.stacks(c) {
 		if o.Train && !frozen(o, s) {
 			*s.at = m.arena.alloc("gradients", o.DType.Stat(), s.shape()...)
+		}
+	}
+	if o.Keeper != nil {
+		for i := range m.w.Blocks {
+			m.arena.keep(o.Keeper, m.w.Blocks[i].matrices()...)
 		}
 	}
 	if m.arena.err != nil {

@@ -227,6 +227,35 @@ func TestFloat32TracksFloat64(t *testing.T) {
 	}
 }
 
+func TestKeptWeightsGiveTheSameBits(t *testing.T) {
+	for _, b := range backends(t, kernels.F32) {
+		o := Options{DType: kernels.F32, MaxRows: 128, MaxAnswers: 8}
+		batch := data.Pack(groups(full), true)
+		want := forward(t, newSeeded(t, b, full, o), batch)
+		o.Keeper, _ = b.(kernels.Keeper)
+		m := newSeeded(t, b, full, o)
+		if o.Keeper != nil && b.Used()[kernels.KeptTag] == 0 {
+			t.Errorf("%s keeps nothing", b.Name())
+		}
+		for range 2 {
+			if got := forward(t, m, batch); !slices.Equal(got, want) {
+				t.Errorf("%s: %v with kept weights, %v without", b.Name(), got, want)
+			}
+		}
+		perturb(b, m)
+		if got := forward(t, m, batch); slices.Equal(got, want) {
+			t.Errorf("%s: weights have changed, scores have not", b.Name())
+		}
+	}
+}
+
+// perturb doubles the matrices of the first layer.
+func perturb(b kernels.Backend, m *Model) {
+	for _, w := range m.w.Blocks[0].matrices() {
+		b.Add(w, w, w)
+	}
+}
+
 func TestRoomGrowsWithTheBatch(t *testing.T) {
 	for _, b := range backends(t, kernels.F32) {
 		roomy := newSeeded(t, b, full, Options{DType: kernels.F32, MaxRows: 256, MaxAnswers: 16, Train: true})
@@ -255,6 +284,9 @@ func TestPlanIsWhatNewAllocates(t *testing.T) {
 					{Train: true, MaxRows: 9, MaxAnswers: 7, Frozen: func(p string) bool { return !strings.Contains(p, "layers.1") }},
 				} {
 					o.DType = dt
+					if !o.Train {
+						o.Keeper, _ = b.(kernels.Keeper)
+					}
 					before := b.Used()
 					m, err := New(b, c, o)
 					if err != nil {

@@ -36,6 +36,22 @@ func (a *arena) alloc(tag string, dt kernels.DType, shape ...int) tensor {
 	return t
 }
 
+// keep makes k keep weights for forward passes. They are freed with the weights.
+func (a *arena) keep(k kernels.Keeper, ws ...tensor) {
+	for _, w := range ws {
+		switch {
+		case a.err != nil:
+			return
+		case a.b == nil:
+			if n := k.KeptBytes(w, kernels.NT); n > 0 {
+				a.used[kernels.KeptTag] += n
+			}
+		default:
+			a.err = k.Keep(w, kernels.NT)
+		}
+	}
+}
+
 func (a *arena) free() {
 	for _, t := range a.held {
 		a.b.Free(t)

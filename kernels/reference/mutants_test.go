@@ -54,6 +54,9 @@ var mutants = []struct {
 	{"AdamW does not correct its bias", "values/AdamW", kernels.BF16, func(m mutant) kernels.Backend { return uncorrected{m} }},
 	{"AdamW forgets GradScale", "values/AdamW", kernels.F32, func(m mutant) kernels.Backend { return unscaled{m} }},
 	{"AdamW leaves the parameter behind its master", "exact/AdamW", kernels.BF16, func(m mutant) kernels.Backend { return truncatesParameter{m} }},
+	{"MatMul does not see what AdamW wrote to a kept weight", "exact/kept/AdamW", kernels.F32, func(m mutant) kernels.Backend { return newKeeper(m, "AdamW") }},
+	{"MatMul does not see an upload to a kept weight", "memory/", kernels.F32, func(m mutant) kernels.Backend { return newKeeper(m, "Upload") }},
+	{"Free forgets what was kept", "memory/", kernels.F32, func(m mutant) kernels.Backend { return newKeeper(m, "Free") }},
 	{"Add writes past the end", "values/Add/", kernels.F32, func(m mutant) kernels.Backend { return writesPastEnd{m} }},
 	{"Add writes before the beginning", "values/Add/", kernels.BF16, func(m mutant) kernels.Backend { return writesBefore{m} }},
 	{"Add changes its input", "values/Add/", kernels.F32, func(m mutant) kernels.Backend { return changesInput{m} }},
@@ -235,3 +238,65 @@ func (m unscaled) AdamW(a kernels.AdamW) {
 type neverFrees struct{ mutant }
 
 func (m neverFrees) Free(kernels.Tensor) {}
+
+// keeper keeps copies of weights, which are stale once an operation has written to
+// the weight and does not say so.
+type keeper struct {
+	mutant
+	silent string // the operation
+	copies map[kernels.Tensor]kernels.Tensor
+}
+
+func newKeeper(m mutant, silent string) kernels.Backend {
+	return keeper{m, silent, map[kernels.Tensor]kernels.Tensor{}}
+}
+
+func (k keeper) KeptBytes(w kernels.Tensor, _ kernels.Trans) int64 { return int64(w.Bytes()) / 2 }
+
+func (k keeper) Keep(w kernels.Tensor, _ kernels.Trans) error {
+	if _, ok := k.copies[w]; ok {
+		return nil
+	}
+	c, err := k.Alloc(kernels.KeptTag, w.DType, w.Shape[:]...)
+	k.copies[w] = c
+	k.refresh("Keep", w.Buf)
+	return err
+}
+
+// refresh copies what lies in buf again.
+func (k keeper) refresh(op string, buf *kernels.Buffer) {
+	for w, c := range k.copies {
+		if w.Buf == buf && op != k.silent {
+			k.Backend.Upload(c, bytesOf(w))
+		}
+	}
+}
+
+func (k keeper) MatMul(out, a, b kernels.Tensor, mode kernels.Trans, accumulate bool) {
+	if c, ok := k.copies[b]; ok {
+		b = c
+	}
+	k.Backend.MatMul(out, a, b, mode, accumulate)
+}
+
+func (k keeper) AdamW(a kernels.AdamW) {
+	k.Backend.AdamW(a)
+	for _, t := range []kernels.Tensor{a.Param, a.M, a.V} {
+		k.refresh("AdamW", t.Buf)
+	}
+}
+
+func (k keeper) Upload(dst kernels.Tensor, src []byte) {
+	k.Backend.Upload(dst, src)
+	k.refresh("Upload", dst.Buf)
+}
+
+func (k keeper) Free(t kernels.Tensor) {
+	for w, c := range k.copies {
+		if w.Buf == t.Buf && k.silent != "Free" {
+			k.Backend.Free(c)
+			delete(k.copies, w)
+		}
+	}
+	k.Backend.Free(t)
+}
