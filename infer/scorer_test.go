@@ -352,3 +352,29 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestWeightsAreKeptWhereMemoryFits(t *testing.T) {
+	groups := conversations()
+	want := score(t, openScorer(t, "testdata/huggingface", kernels.F32, Options{}), groups)
+	for _, fits := range []bool{true, false} {
+		b, err := cpu.New(kernels.F32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		planned := int64(0)
+		s, err := Open("testdata/huggingface", Options{Backend: b, DType: kernels.F32, Fits: func(m map[string]int64) bool {
+			planned = m[kernels.KeptTag]
+			return fits
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		requireSame(t, fmt.Sprintf("kept: %v", fits), slices.Concat(score(t, s, groups)...), slices.Concat(want...))
+		if kept := b.Used()[kernels.KeptTag]; planned == 0 || fits != (kept > 0) || fits && kept != planned {
+			t.Errorf("%d bytes are kept and %d were planned, where memory fits: %v", kept, planned, fits)
+		}
+		if err := errors.Join(s.Close(), b.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
