@@ -1,6 +1,6 @@
 // Package cpu is the fast backend for any CPU: C kernels, written with GNU vector
-// extensions, for AVX-512, AVX2 and everything else, chosen at run time and run by
-// goroutines.
+// extensions, for AVX-512, AVX2 and everything else, and intrinsics for AMX, chosen
+// at run time and run by goroutines.
 //
 // C knows arithmetic (kernels.h lists the kernels), Go knows the rest: shapes,
 // memory, and how an operation is cut into tasks. No result depends on how it was
@@ -11,6 +11,7 @@ package cpu
 #cgo CFLAGS: -O3 -std=gnu11 -Wall -Wno-misleading-indentation -Wno-psabi
 #cgo LDFLAGS: -lm
 #include "kernels.h"
+#include "amx.h"
 */
 import "C"
 
@@ -46,11 +47,12 @@ type backend struct {
 type sets struct {
 	isa       string
 	f32, bf16 *C.kernel_set
+	tiles     *C.amx_set // MatMul of bfloat16, nil without AMX
 }
 
 // New returns a backend whose activations and weights are of type dt, F32 or BF16.
 // It uses the best instruction set that this CPU has, or the one that the
-// environment variable RMTRAIN_CPU names: avx512, avx2 or portable.
+// environment variable RMTRAIN_CPU names: amx, avx512, avx2 or portable.
 func New(dt kernels.DType) (kernels.Backend, error) { return newFor(dt, os.Getenv(EnvCPU)) }
 
 // newFor is New with an instruction set, or the best if isa is empty.
@@ -70,7 +72,7 @@ func known() []sets {
 	var all []sets
 	for i := C.int(0); ; i++ {
 		var name *C.char
-		s := sets{f32: C.kernels_at(i, 0, &name), bf16: C.kernels_at(i, 1, &name)}
+		s := sets{f32: C.kernels_at(i, 0, &name), bf16: C.kernels_at(i, 1, &name), tiles: C.amx_at(i)}
 		if name == nil {
 			return all
 		}

@@ -88,7 +88,7 @@ func TestNewRefuses(t *testing.T) {
 		dt   kernels.DType
 		want string
 	}{
-		{"mmx", kernels.F32, "RMTRAIN_CPU=mmx: unknown instruction set (known: avx512, avx2, portable)"},
+		{"mmx", kernels.F32, "RMTRAIN_CPU=mmx: unknown instruction set (known: amx, avx512, avx2, portable)"},
 		{"", kernels.F64, "cannot compute in F64"},
 		{"", kernels.I32, "cannot compute in I32"},
 	} {

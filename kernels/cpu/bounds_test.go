@@ -83,6 +83,10 @@ func TestScratchIsLargeEnough(t *testing.T) {
 			mc, _ := plan(m, n, int(b.set.tile_rows), int(b.set.tile_cols), int(b.set.gemm_cols))
 			need += mc * int(b.set.gemm_cols)
 		}
+		if b.act == kernels.BF16 && b.tiles != nil {
+			mc, nc := b.tilePlan(m, n, k)
+			need = b.tileScratch(mc, nc, k)
+		}
 		b.dropScratch(t)
 		marked(t, b, "MatMul", need, func() { b.MatMul(y, x, w, kernels.NT, true) })
 	})

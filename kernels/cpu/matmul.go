@@ -25,6 +25,10 @@ func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulat
 		b.Zero(out)
 		return
 	}
+	if b.act == kernels.BF16 && b.tiles != nil {
+		b.tileProduct(&g)
+		return
+	}
 	g.kept = b.packed(y, mode, &g)
 	rows := int(b.set.tile_rows)
 	if mode == kernels.TN && !b.packRows(&g, rows) {

@@ -152,7 +152,7 @@ func scatter(name string, c int, at operand, small bool) testCase {
 }
 
 func matmulCases() (cs []testCase) {
-	for i, s := range [][3]int{{5, 7, 3}, {1, 1, 1}, {1, 66, 100}, {17, 5, 65}, {15, 33, 17}, {16, 32, 64}, {31, 65, 63}, {64, 200, 150}, {130, 70, 530}} {
+	for i, s := range [][3]int{{5, 7, 3}, {1, 1, 1}, {1, 66, 100}, {17, 5, 65}, {15, 33, 17}, {16, 32, 64}, {31, 65, 63}, {33, 47, 31}, {64, 200, 150}, {130, 70, 530}} {
 		for mode, name := range []string{"NT", "NN", "TN"} {
 			for _, accumulate := range []bool{false, true} {
 				cs = append(cs, matmul(name, kernels.Trans(mode), s[0], s[1], s[2], accumulate, i == 0))
