@@ -23,6 +23,7 @@ var deps = map[string]string{
 	"checkpoints/hub":         "",
 	"kernels/reference":       "kernels",
 	"kernels/cpu":             "kernels",
+	"kernels/cuda":            "kernels",
 	"kernels/kerneltest":      "kernels kernels/reference",
 	"kernels/llama":           "kernels data",
 	"train":                   "checkpoints configs data kernels kernels/llama loss train/report",

@@ -1,0 +1,263 @@
+//go:build cuda
+
+package cuda
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"gorgonia.org/cu"
+
+	"rmtrain/kernels"
+)
+
+// memory is the part of a backend that holds tensors, and its first failure.
+type memory struct {
+	device *device
+	mu     *sync.Mutex // a report of memory may come from another goroutine
+	live   map[*kernels.Buffer]allocation
+	used   map[string]int64
+	ring   ring
+	err    error
+}
+
+type allocation struct {
+	tag   string
+	bytes int64
+}
+
+func newMemory(d *device) memory {
+	return memory{device: d, mu: new(sync.Mutex), live: map[*kernels.Buffer]allocation{}, used: map[string]int64{}}
+}
+
+// fail keeps the first failure.
+func (m *memory) fail(err error) {
+	if m.err == nil {
+		m.err = err
+	}
+}
+
+// Alloc returns zeroed memory of its own; see kernels.Memory.
+func (m *memory) Alloc(tag string, dt kernels.DType, shape ...int) (kernels.Tensor, error) {
+	t := kernels.Tensor{DType: dt, Shape: [3]int{1, 1, 1}}
+	if len(shape) == 0 || len(shape) > len(t.Shape) {
+		panic(fmt.Sprintf("cuda: Alloc %s: %d dimensions, want 1 to 3", tag, len(shape)))
+	}
+	elements := 1
+	for i, n := range shape {
+		if n < 0 {
+			panic(fmt.Sprintf("cuda: Alloc %s: negative dimension in %v", tag, shape))
+		}
+		if n > 0 && elements > math.MaxInt/16/n {
+			return kernels.Tensor{}, fmt.Errorf("cuda: allocate %s %v: more than any memory", tag, shape)
+		}
+		elements *= n
+		t.Shape[i] = n
+	}
+	if m.err != nil {
+		return kernels.Tensor{}, m.err
+	}
+	at, err := m.device.alloc(max(t.Bytes(), 1))
+	if err != nil {
+		return kernels.Tensor{}, m.refused(err, tag, t)
+	}
+	t.Buf = &kernels.Buffer{Dev: uintptr(at)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.live[t.Buf] = allocation{tag, int64(t.Bytes())}
+	m.used[tag] += int64(t.Bytes())
+	return t, nil
+}
+
+// refused says what the device's memory is in use for.
+func (m *memory) refused(err error, tag string, t kernels.Tensor) error {
+	free, total := "unknown", "unknown"
+	m.device.with(func() error {
+		f, n, err := cu.MemInfo()
+		if err == nil {
+			free, total = gib(f), gib(n)
+		}
+		return err
+	})
+	return fmt.Errorf("cuda: allocate %s of %s %v%v on %s: %w; %s of %s GiB are free, in use here are %s GiB (use smaller batches, or recompute)",
+		gib(int64(t.Bytes()))+" GiB", tag, t.DType, t.Shape, m.device.name, err, free, total, m.table())
+}
+
+// table lists the bytes in use by tag, the largest first.
+func (m *memory) table() string {
+	used := m.Used()
+	tags := slices.SortedFunc(maps.Keys(used), func(a, b string) int {
+		return cmp.Or(cmp.Compare(used[b], used[a]), strings.Compare(a, b))
+	})
+	for i, tag := range tags {
+		tags[i] = tag + " " + gib(used[tag])
+	}
+	if len(tags) == 0 {
+		return "0"
+	}
+	return strings.Join(tags, ", ")
+}
+
+func gib(bytes int64) string { return fmt.Sprintf("%.3g", float64(bytes)/(1<<30)) }
+
+// Free gives back the whole buffer of t once all operations are done. Freeing a tensor
+// without a buffer does nothing; freeing one twice panics.
+func (m *memory) Free(t kernels.Tensor) {
+	if t.Buf == nil {
+		return
+	}
+	m.mu.Lock()
+	a, ok := m.live[t.Buf]
+	if !ok {
+		m.mu.Unlock()
+		panic(fmt.Sprintf("cuda: Free %v%v: not allocated here, or freed before", t.DType, t.Shape))
+	}
+	delete(m.live, t.Buf)
+	if m.used[a.tag] -= a.bytes; m.used[a.tag] == 0 {
+		delete(m.used, a.tag)
+	}
+	m.mu.Unlock()
+	if err := m.device.free(address(t.Buf.Dev)); err != nil {
+		m.fail(fmt.Errorf("cuda: free %s: %w", a.tag, err))
+	}
+	t.Buf.Dev = 0
+}
+
+// Used returns the bytes of live tensors by tag. Scratch memory is not in it.
+func (m *memory) Used() map[string]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.used)
+}
+
+func (m *memory) close(scratch ...*region) error {
+	for buf := range m.live {
+		if err := m.device.free(address(buf.Dev)); err != nil {
+			m.fail(fmt.Errorf("cuda: free: %w", err))
+		}
+		buf.Dev = 0
+	}
+	clear(m.live)
+	clear(m.used)
+	err := m.err
+	for _, r := range scratch {
+		err = errors.Join(err, m.device.release(r))
+	}
+	return errors.Join(err, m.ring.close(m.device))
+}
+
+// addr returns where t begins. It panics if t is not within a live buffer.
+func (m *memory) addr(t kernels.Tensor) address {
+	m.mu.Lock()
+	a, ok := m.live[t.Buf]
+	m.mu.Unlock()
+	if !ok || t.Off < 0 || int64(t.Off+t.Bytes()) > a.bytes {
+		panic(fmt.Sprintf("cuda: %v%v has no memory here", t.DType, t.Shape))
+	}
+	return address(t.Buf.Dev) + address(t.Off)
+}
+
+// Upload copies src to dst. It has taken its copy when it returns.
+func (m *memory) Upload(dst kernels.Tensor, src []byte) {
+	wantBytes("Upload", dst, src)
+	to := m.addr(dst)
+	if m.err != nil {
+		return
+	}
+	if err := m.device.with(func() error { return m.ring.upload(m.device.stream, to, src) }); err != nil {
+		m.fail(fmt.Errorf("cuda: upload: %w", err))
+	}
+}
+
+// Download copies src to dst when all operations are done.
+func (m *memory) Download(dst []byte, src kernels.Tensor) {
+	wantBytes("Download", src, dst)
+	from := m.addr(src)
+	if m.err != nil || len(dst) == 0 {
+		return
+	}
+	err := m.device.with(func() error {
+		if err := m.device.stream.Synchronize(); err != nil {
+			return err
+		}
+		return cu.MemcpyDtoH(unsafe.Pointer(unsafe.SliceData(dst)), cu.DevicePtr(from), int64(len(dst)))
+	})
+	if err != nil {
+		m.fail(fmt.Errorf("cuda: download: %w", err))
+	}
+}
+
+func wantBytes(op string, t kernels.Tensor, host []byte) {
+	if len(host) != t.Bytes() {
+		panic(fmt.Sprintf("cuda: %s: %d bytes for %v%v, which has %d", op, len(host), t.DType, t.Shape, t.Bytes()))
+	}
+}
+
+// alloc returns n zeroed bytes of device memory.
+func (d *device) alloc(n int) (at address, err error) {
+	err = d.with(func() error {
+		p, err := cu.MemAlloc(int64(n))
+		if err != nil {
+			return err
+		}
+		at = address(p)
+		return d.clear(at, n)
+	})
+	return at, err
+}
+
+// clear zeroes n bytes in the order of operations.
+func (d *device) clear(at address, n int) error {
+	if n == 0 {
+		return nil
+	}
+	return cu.MemsetD8Async(cu.DevicePtr(at), 0, int64(n), d.stream)
+}
+
+// free waits for all operations, which may still use the memory.
+func (d *device) free(at address) error {
+	return d.with(func() error {
+		err := d.stream.Synchronize()
+		return cmp.Or(err, cu.MemFree(cu.DevicePtr(at)))
+	})
+}
+
+// A region is scratch memory of operations. The zero region is empty.
+type region struct {
+	at    address
+	bytes int
+}
+
+// grow makes r hold at least n bytes, with room to spare so that a slowly growing batch does
+// not move it each time. The contents are lost if it moves.
+func (d *device) grow(r *region, n int) error {
+	if n <= r.bytes {
+		return nil
+	}
+	if err := d.release(r); err != nil {
+		return fmt.Errorf("free scratch memory: %w", err)
+	}
+	n += n / 4
+	at, err := d.alloc(n)
+	if err != nil {
+		return fmt.Errorf("allocate %d bytes of scratch memory: %w", n, err)
+	}
+	*r = region{at, n}
+	return nil
+}
+
+func (d *device) release(r *region) error {
+	if r.bytes == 0 {
+		return nil
+	}
+	at := r.at
+	*r = region{}
+	return d.free(at)
+}

@@ -1,0 +1,39 @@
+#include "device.cuh"
+
+constexpr int CHUNK = 8192;  // elements of a block, whatever the size of the tensor
+
+// partial[block] = the sum of the squares of the block's elements.
+template <typename T, bool V> __device__ __forceinline__ void sum_squares(double* __restrict__ partial, const T* __restrict__ x, long long n) {
+	__shared__ double warps[32];
+	double sum = 0;
+	for (int i = threadIdx.x * PACK; i < CHUNK; i += blockDim.x * PACK) {
+		const long long at = (long long)blockIdx.x * CHUNK + i;
+		if (at >= n) break;
+		float v[PACK];
+		load8<V>(v, x + at, (int)min(n - at, (long long)PACK));
+#pragma unroll
+#ifdef MUTANT_FLOAT
+		for (int j = 0; j < PACK; j++) sum += v[j] * v[j];
+#else
+		for (int j = 0; j < PACK; j++) sum += (double)v[j] * (double)v[j];
+#endif
+	}
+	sum = block_sum(sum, warps);
+	if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+#define DEFINE(T, TYPE)                                                                                                 \
+	extern "C" __global__ void __launch_bounds__(256) sum_squares_##TYPE(double* partial, const T* x, long long n, int vec) { \
+		vec ? sum_squares<T, true>(partial, x, n) : sum_squares<T, false>(partial, x, n);                                \
+	}
+DEFINE(bf16, bf16)
+DEFINE(float, f32)
+
+// *out += the sum of count partial sums; one block.
+extern "C" __global__ void __launch_bounds__(256) sum_partial(double* __restrict__ out, const double* __restrict__ partial, int count) {
+	__shared__ double warps[32];
+	double sum = 0;
+	for (int i = threadIdx.x; i < count; i += blockDim.x) sum += partial[i];
+	sum = block_sum(sum, warps);
+	if (threadIdx.x == 0) *out += sum;
+}
