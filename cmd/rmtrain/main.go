@@ -10,14 +10,14 @@ import (
 	"os/signal"
 	"syscall"
 
-	"rmtrain/data/nectar"
+	"rmtrain/data/rows"
 )
 
 // version is set by the linker.
 var version = "devel"
 
 func main() {
-	if nectar.ChildMain() { // this process only decodes Parquet for its parent
+	if rows.ChildMain() { // this process only decodes Parquet for its parent
 		return
 	}
 	signal.Ignore(syscall.SIGXFSZ) // a limit on the size of files is an error of a write, like a full disk

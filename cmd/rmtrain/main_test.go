@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rmtrain/data/nectar"
+	"rmtrain/data/rows"
 )
 
 // Variables of the processes that these tests start. The test program itself is
@@ -31,7 +32,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if nectar.ChildMain() {
+	if rows.ChildMain() {
 		return
 	}
 	if os.Getenv(asProgram) == "" {

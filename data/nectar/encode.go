@@ -19,10 +19,10 @@ type example struct {
 
 // encode parses and encodes one row.
 func (o Options) encode(r row) (*example, error) {
-	if r.err != nil {
-		return nil, r.err
+	if r.Err != nil {
+		return nil, r.Err
 	}
-	ranking, err := ParseRow(r.json)
+	ranking, err := ParseRow(r.JSON)
 	if err != nil {
 		return nil, err
 	}

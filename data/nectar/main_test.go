@@ -7,11 +7,12 @@ import (
 	"testing"
 
 	"rmtrain/data"
+	"rmtrain/data/rows"
 	"rmtrain/data/tokenizer"
 )
 
 func TestMain(m *testing.M) {
-	if ChildMain() {
+	if rows.ChildMain() {
 		return
 	}
 	// Under the race detector every child would wait for a second before it ends.

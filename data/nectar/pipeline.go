@@ -8,7 +8,30 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rmtrain/data"
+	"rmtrain/data/rows"
 )
+
+// A row is a row of one of several files.
+type row struct {
+	rows.Row
+	file string
+	read int64 // bytes of input up to here, all files together
+}
+
+// readAll hands the rows of all files to emit, in order.
+func readAll(ctx context.Context, files []rows.File, emit func(row) error) error {
+	base := int64(0)
+	for _, f := range files {
+		err := rows.Read(ctx, f.Path, columns, func(r rows.Row) error {
+			return emit(row{r, f.Path, base + int64(r.Done*float64(f.Bytes))})
+		})
+		if err != nil {
+			return err
+		}
+		base += f.Bytes
+	}
+	return nil
+}
 
 // A job is one row on its way from the reader, through a worker, to the writer.
 type job struct {
@@ -21,7 +44,7 @@ type job struct {
 // scan reads all rows of inputs, has them parsed and encoded by all cores, reports
 // them, and hands the groups to add, in the order of the rows. Rows are bounded in
 // number on the way. Without an encoder nothing is handed on.
-func scan(ctx context.Context, o Options, inputs []input, most int, add func(g data.Group, file string, row int) error) (*Report, error) {
+func scan(ctx context.Context, o Options, inputs []rows.File, most int, add func(g data.Group, file string, row int) error) (*Report, error) {
 	workers := runtime.GOMAXPROCS(0)
 	work := make(chan *job, workers)
 	ordered := make(chan *job, 8*workers)
@@ -45,7 +68,7 @@ func scan(ctx context.Context, o Options, inputs []input, most int, add func(g d
 		tasks.Go(func() error {
 			for j := range work {
 				j.ex, j.err = o.encode(j.row)
-				j.row.json = nil
+				j.row.JSON = nil
 				close(j.done)
 			}
 			return nil
@@ -66,10 +89,10 @@ func scan(ctx context.Context, o Options, inputs []input, most int, add func(g d
 }
 
 // collect takes finished jobs in the order of the rows.
-func collect(ctx context.Context, o Options, inputs []input, ordered <-chan *job, report *Report, add func(data.Group, string, int) error) error {
+func collect(ctx context.Context, o Options, inputs []rows.File, ordered <-chan *job, report *Report, add func(data.Group, string, int) error) error {
 	total := int64(0)
 	for _, in := range inputs {
-		total += in.size
+		total += in.Bytes
 	}
 	for j := range ordered {
 		select {
@@ -79,15 +102,15 @@ func collect(ctx context.Context, o Options, inputs []input, ordered <-chan *job
 		}
 		report.row(j)
 		if j.err != nil && !o.SkipBad {
-			return fmt.Errorf("nectar: read %s:%d: %w (mend the row, or set data.on_bad_row to skip)", j.row.file, j.row.number, j.err)
+			return fmt.Errorf("nectar: read %s:%d: %w (mend the row, or set data.on_bad_row to skip)", j.row.file, j.row.Number, j.err)
 		}
 		if j.err == nil && add != nil {
-			if err := add(j.ex.group, j.row.file, j.row.number); err != nil {
+			if err := add(j.ex.group, j.row.file, j.row.Number); err != nil {
 				return err
 			}
 		}
 		if o.Progress != nil {
-			o.Progress(j.row.done, total)
+			o.Progress(j.row.read, total)
 		}
 	}
 	if o.Progress != nil && ctx.Err() == nil {

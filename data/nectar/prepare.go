@@ -1,4 +1,4 @@
-// Package nectar reads ranked answers, from Parquet and JSON lines, into groups.
+// Package nectar makes groups of ranked answers from the rows of package rows.
 //
 // Rows are read one after another, parsed and tokenized by all cores, and written
 // in their order to a cache file, so that memory does not grow with the data.
@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 
 	"rmtrain/data"
+	"rmtrain/data/rows"
 	"rmtrain/data/tokenizer"
 )
 
@@ -39,11 +40,11 @@ func Prepare(ctx context.Context, o Options) (*data.Dataset, *Report, error) {
 	if o.MaxAnswers == 1 || o.MaxAnswers < 0 {
 		return nil, nil, fmt.Errorf("nectar: prepare data: max_answers is %d (it must be 0, for all, or at least 2)", o.MaxAnswers)
 	}
-	inputs, err := expand(o.Paths)
+	inputs, err := rows.Expand(o.Paths, rows.Typed)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := hash(ctx, inputs); err != nil {
+	if err := rows.Hash(ctx, inputs); err != nil {
 		return nil, nil, err
 	}
 	ds, report, err := cached(ctx, o, inputs)
@@ -59,13 +60,13 @@ func Prepare(ctx context.Context, o Options) (*data.Dataset, *Report, error) {
 	ds.Close()
 	if kept.Len() == 0 {
 		kept.Close()
-		return nil, nil, fmt.Errorf("nectar: prepare %s: every prompt is also in the evaluation data", inputs[0].path)
+		return nil, nil, fmt.Errorf("nectar: prepare %s: every prompt is also in the evaluation data", inputs[0].Path)
 	}
 	return kept, report, nil
 }
 
 // cached returns what the cache has, or makes it.
-func cached(ctx context.Context, o Options, inputs []input) (*data.Dataset, *Report, error) {
+func cached(ctx context.Context, o Options, inputs []rows.File) (*data.Dataset, *Report, error) {
 	dir := o.CacheDir
 	if dir == "" {
 		var err error
@@ -99,7 +100,7 @@ func cached(ctx context.Context, o Options, inputs []input) (*data.Dataset, *Rep
 const cacheVersion = 1
 
 // cacheKey identifies everything that decides what is in the cache.
-func cacheKey(o Options, inputs []input) (string, error) {
+func cacheKey(o Options, inputs []rows.File) (string, error) {
 	type file struct{ Path, Digest string }
 	key := struct {
 		Version    int
@@ -110,7 +111,7 @@ func cacheKey(o Options, inputs []input) (string, error) {
 		Files      []file
 	}{cacheVersion, o.Encoder.Tokenizer().Digest(), o.Encoder.Format(), o.MaxAnswers, o.SkipBad, nil}
 	for _, in := range inputs {
-		key.Files = append(key.Files, file{in.path, hex.EncodeToString(in.digest[:])})
+		key.Files = append(key.Files, file{in.Path, hex.EncodeToString(in.SHA256[:])})
 	}
 	text, err := json.Marshal(key)
 	if err != nil {
@@ -141,7 +142,7 @@ func load(groups, report string) (*data.Dataset, *Report, error) {
 }
 
 // build reads and tokenizes the inputs into the cache file at path.
-func build(ctx context.Context, o Options, inputs []input, path string) (*Report, error) {
+func build(ctx context.Context, o Options, inputs []rows.File, path string) (*Report, error) {
 	w, err := data.Create(path, o.Encoder.Tokenizer().VocabSize())
 	if err != nil {
 		return nil, err
@@ -212,7 +213,7 @@ func PrepareSplit(ctx context.Context, o Options, eval []string, evalPrompts int
 // encoder it also counts tokens. Bad rows are findings; an error is a file that
 // cannot be read, or that nothing usable was found.
 func Lint(ctx context.Context, paths []string, encoder *tokenizer.Encoder) (*Report, error) {
-	inputs, err := expand(paths)
+	inputs, err := rows.Expand(paths, rows.Typed)
 	if err != nil {
 		return nil, err
 	}

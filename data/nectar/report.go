@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"rmtrain/data"
+	"rmtrain/data/rows"
 )
 
 // maxFindings is how many findings of a kind the Report of prepared data names, since
@@ -89,10 +90,10 @@ type Report struct {
 	wins, wonT float64 // by characters and by tokens
 }
 
-func newReport(inputs []input, most int) *Report {
+func newReport(inputs []rows.File, most int) *Report {
 	r := &Report{most: most, AnswersPerGroup: map[int]int{}, Totals: map[string]int{}, Findings: []Finding{}, seen: map[data.PromptKey]bool{}}
 	for _, in := range inputs {
-		r.Files = append(r.Files, FileReport{Path: in.path, Bytes: in.size})
+		r.Files = append(r.Files, FileReport{Path: in.Path, Bytes: in.Bytes})
 	}
 	return r
 }
@@ -101,7 +102,7 @@ func newReport(inputs []input, most int) *Report {
 func (r *Report) find(at row, kind, format string, args ...any) {
 	r.Totals[kind]++
 	if r.Totals[kind] <= r.most {
-		r.Findings = append(r.Findings, Finding{kind, at.file, at.number, fmt.Sprintf(format, args...)})
+		r.Findings = append(r.Findings, Finding{kind, at.file, at.Number, fmt.Sprintf(format, args...)})
 	}
 }
 

@@ -136,7 +136,7 @@ func TestSavedFilesSayTheSame(t *testing.T) {
 	if err != nil || len(entries) != 5 {
 		t.Fatalf("files %v, error %v", entries, err)
 	}
-	lines, columns := values(t, filepath.Join(dir, LinesFile), nil), values(t, filepath.Join(dir, ParquetFile), nil)
+	lines, columns := values(t, filepath.Join(dir, LinesFile)), values(t, filepath.Join(dir, ParquetFile))
 	if len(lines) != 5 || len(columns) != len(lines) {
 		t.Fatalf("%d lines, %d rows of columns", len(lines), len(columns))
 	}

@@ -1,13 +1,14 @@
 package bench
 
 import (
-	"bufio"
-	"bytes"
-	"testing"
-
-	"github.com/apache/arrow/go/v15/parquet/compress"
+	"context"
 	"os"
 	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rmtrain/data/rows"
 )
 
 // parseAll gives a row to every benchmark. An item must be usable.
@@ -35,53 +36,44 @@ func parseAll(t *testing.T, line []byte) {
 	}
 }
 
+// parseFile gives the rows of a file to every benchmark. A file may be refused, in time.
+func parseFile(t *testing.T, name string, content []byte) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_ = rows.Read(ctx, write(t, name, string(content)), nil, func(r rows.Row) error {
+		if r.Number < 1 {
+			t.Fatalf("row %d", r.Number)
+		}
+		if r.Err != nil {
+			return nil
+		}
+		if _, err := parseRow(r.JSON); err != nil && !strings.HasPrefix(name, "fuzz.json") {
+			t.Fatalf("a row became %q: %v", r.JSON, err)
+		}
+		parseAll(t, r.JSON)
+		return ctx.Err()
+	})
+}
+
 func FuzzJSONRows(f *testing.F) {
 	f.Add([]byte(oneLine(arenaRow, "model_a")))
 	f.Add([]byte(oneLine(safetyRow, true, false)))
 	f.Add([]byte(`[{"prompt":"p","chosen":"c","rejected":"r","subset":"math-prm"}, null, 3]`))
 	f.Add([]byte(`{"id":"tied:1","prompt":"p","chosen":["c"],"rejected":["r","s"],"num_correct":1,"total_completions":3,"subset":"Ties"}`))
 	f.Add([]byte("\n\n{\"Question\":\"q\",\"Best Answer\":\"a\",\"Correct Answers\":\";\",\"Incorrect Answers\":\"b;;c\"}\r\n{"))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		_ = readJSON(bufio.NewReader(bytes.NewReader(content)), func(number int, line []byte) error {
-			if number < 1 {
-				t.Fatalf("row %d", number)
-			}
-			parseAll(t, line)
-			return nil
-		})
-	})
+	f.Fuzz(func(t *testing.T, content []byte) { parseFile(t, "fuzz.jsonl", content) })
 }
 
 func FuzzCSVRows(f *testing.F) {
 	f.Add([]byte("Type,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source\nA,C,Q,B,\"a; b\",c;d,u\n"))
 	f.Add([]byte("prompt,response_0,response_1,is_response_0_safe,is_response_1_safe\nq,a,b,True,False\n"))
 	f.Add([]byte("a,a\n\"x\ny\",\"\"\"\"\n"))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		_ = readCSV(bufio.NewReader(bytes.NewReader(content)), func(_ int, line []byte) error {
-			if _, err := parseRow(line); err != nil {
-				t.Fatalf("a record became %q: %v", line, err)
-			}
-			parseAll(t, line)
-			return nil
-		})
-	})
+	f.Fuzz(func(t *testing.T, content []byte) { parseFile(t, "fuzz.csv", content) })
 }
 
-func FuzzParquet(f *testing.F) {
-	f.Add(writeNested(f, nestedRows(5), 3, compress.Codecs.Uncompressed))
-	f.Add(writeNested(f, nestedRows(9), 9, compress.Codecs.Snappy))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		path := filepath.Join(t.TempDir(), "fuzz.parquet")
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_ = readParquet(path, nil, func(_ int, line []byte) error {
-			if _, err := parseRow(line); err != nil {
-				t.Fatalf("a row became %q: %v", line, err)
-			}
-			return nil
-		})
-	})
+func FuzzParquetRows(f *testing.F) {
+	f.Add(votesInParquet(f, oneLine(arenaRow, "model_b")))
+	f.Fuzz(func(t *testing.T, content []byte) { parseFile(t, "fuzz.parquet", content) })
 }
 
 func FuzzJournal(f *testing.F) {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"rmtrain/data/rows"
 	"rmtrain/data/tokenizer"
 	"rmtrain/infer"
 )
@@ -75,6 +77,24 @@ func write(t testing.TB, name, content string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// values reads all rows of a file as values of encoding/json.
+func values(t testing.TB, path string) []map[string]any {
+	t.Helper()
+	var out []map[string]any
+	err := rows.Read(t.Context(), path, nil, func(r rows.Row) error {
+		var row map[string]any
+		if err := json.Unmarshal(r.JSON, &row); err != nil {
+			return err
+		}
+		out = append(out, row)
+		return r.Err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func load(t testing.TB, name string, s Settings, paths ...string) *Set {

@@ -2,8 +2,11 @@ package bench
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
+
+	"rmtrain/data/rows"
 )
 
 // A Set is the items of one benchmark.
@@ -39,8 +42,11 @@ func Load(ctx context.Context, name string, paths []string, s Settings, ranked P
 	if len(paths) == 0 {
 		return nil, NoData(name)
 	}
-	files, err := expand(paths)
+	files, err := rows.Expand(paths, rows.All)
 	if err != nil {
+		return nil, err
+	}
+	if err := rows.Hash(ctx, files); err != nil {
 		return nil, err
 	}
 	limit := b.limit
@@ -49,15 +55,15 @@ func Load(ctx context.Context, name string, paths []string, s Settings, ranked P
 	}
 	set := &Set{Bench: name, LeftOut: map[string]int{}}
 	l := &loader{set: set, bench: b, settings: s, sample: newSampler(s.Seed, limit)}
-	for _, path := range files {
-		if err := l.file(ctx, path); err != nil {
+	for _, f := range files {
+		if err := l.file(ctx, f); err != nil {
 			return nil, err
 		}
 	}
 	set.Items, set.Prompts = l.sample.items(), l.sample.seen()
 	set.Sampled = len(l.sample.dropped) > 0
 	if len(set.Items) == 0 {
-		return nil, fmt.Errorf("bench: %s: no usable row among %d of %s%s", name, set.Rows, files[0], set.why())
+		return nil, fmt.Errorf("bench: %s: no usable row among %d of %s%s", name, set.Rows, files[0].Path, set.why())
 	}
 	return set, nil
 }
@@ -82,44 +88,29 @@ type loader struct {
 	sample   *sampler
 }
 
-func (l *loader) file(ctx context.Context, path string) error {
-	size, sum, err := digest(ctx, path)
-	if err != nil {
-		return err
-	}
-	l.set.Files = append(l.set.Files, File{path, size, sum})
+func (l *loader) file(ctx context.Context, f rows.File) error {
+	l.set.Files = append(l.set.Files, File{f.Path, f.Bytes, hex.EncodeToString(f.SHA256[:])})
 	before := l.set.Rows
-	var refused error // by add, which names file and row itself
-	err = readerOf(path)(path, l.bench.columns, func(number int, line []byte) error {
-		if refused = ctx.Err(); refused == nil {
-			refused = l.add(path, number, line)
-		}
-		return refused
-	})
-	switch {
-	case refused != nil:
-		return refused
-	case err != nil:
-		return fmt.Errorf("bench: read %s: %w", path, err)
-	case l.set.Rows == before:
-		return fmt.Errorf("bench: read %s: the file has no rows", path)
+	err := rows.Read(ctx, f.Path, l.bench.columns, func(r rows.Row) error { return l.add(f.Path, r) })
+	if err == nil && l.set.Rows == before {
+		err = fmt.Errorf("bench: read %s: the file has no rows", f.Path)
 	}
-	return nil
+	return err
 }
 
-func (l *loader) add(path string, number int, line []byte) error {
+func (l *loader) add(path string, r rows.Row) error {
 	l.set.Rows++
-	it, err := l.item(path, number, line)
+	it, err := l.item(path, r)
 	var out leftOut
 	switch {
 	case errors.As(err, &out):
 		l.set.LeftOut[string(out)]++
 		return nil
 	case err != nil && !l.settings.SkipBad:
-		return fmt.Errorf("bench: read %s:%d: %w (mend the row, or leave such rows out with --on-bad-row skip)", path, number, err)
+		return fmt.Errorf("bench: read %s:%d: %w (mend the row, or leave such rows out with --on-bad-row skip)", path, r.Number, err)
 	case err != nil:
 		if l.set.Bad++; l.set.Bad == 1 {
-			l.set.FirstBad = fmt.Sprintf("%s:%d: %v", path, number, err)
+			l.set.FirstBad = fmt.Sprintf("%s:%d: %v", path, r.Number, err)
 		}
 		return nil
 	}
@@ -127,8 +118,11 @@ func (l *loader) add(path string, number int, line []byte) error {
 	return nil
 }
 
-func (l *loader) item(path string, number int, line []byte) (*Item, error) {
-	r, err := parseRow(line)
+func (l *loader) item(path string, from rows.Row) (*Item, error) {
+	if from.Err != nil {
+		return nil, from.Err
+	}
+	r, err := parseRow(from.JSON)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +130,7 @@ func (l *loader) item(path string, number int, line []byte) (*Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	it.ID = fmt.Sprintf("%s:%d", path, number)
+	it.ID = fmt.Sprintf("%s:%d", path, from.Number)
 	if it.Prompt == "" { // a prompt by itself
 		it.Prompt = it.ID
 	}

@@ -91,8 +91,8 @@ func TestRealFilesAreMeasured(t *testing.T) {
 // TestRealParquetEqualsItsLines reads the same rows from both formats.
 func TestRealParquetEqualsItsLines(t *testing.T) {
 	dir := filepath.Join(realData(t), "preference")
-	lines := values(t, filepath.Join(dir, "alpacaeval_nectar_test.jsonl"), nil)
-	columns := values(t, filepath.Join(dir, "alpacaeval_nectar_test.parquet"), nil)
+	lines := values(t, filepath.Join(dir, "alpacaeval_nectar_test.jsonl"))
+	columns := values(t, filepath.Join(dir, "alpacaeval_nectar_test.parquet"))
 	if len(lines) != 150 || len(columns) != len(lines) {
 		t.Fatalf("%d lines, %d rows", len(lines), len(columns))
 	}

@@ -1,4 +1,4 @@
-package nectar
+package rows
 
 import (
 	"encoding/json"
@@ -42,6 +42,8 @@ func appendValue(b []byte, a arrow.Array, i int) []byte {
 	case *array.Binary:
 		return appendString(b, string(a.Value(i)))
 	case *array.LargeBinary:
+		return appendString(b, string(a.Value(i)))
+	case *array.FixedSizeBinary:
 		return appendString(b, string(a.Value(i)))
 	case *array.Struct:
 		return appendStruct(b, a, i)
@@ -100,6 +102,9 @@ func appendNumber(b []byte, a arrow.Array, i int) []byte {
 		return strconv.AppendUint(b, uint64(a.Value(i)), 10)
 	case *array.Decimal128:
 		scale := a.DataType().(*arrow.Decimal128Type).Scale
+		return appendFloat(b, a.Value(i).ToFloat64(scale), 64)
+	case *array.Decimal256:
+		scale := a.DataType().(*arrow.Decimal256Type).Scale
 		return appendFloat(b, a.Value(i).ToFloat64(scale), 64)
 	}
 	b = append(b, `{"type":`...)

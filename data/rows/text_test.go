@@ -1,11 +1,11 @@
-package nectar
+package rows
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -16,15 +16,15 @@ func linesOf(t *testing.T, path string) ([]string, error) {
 	t.Helper()
 	var lines []string
 	last := 0.0
-	err := readerOf(path)(t.Context(), path, func(number int, line []byte, bad error, fraction float64) error {
-		if fraction < last || fraction > 1 {
-			t.Errorf("progress goes from %v to %v", last, fraction)
+	err := Read(t.Context(), path, nil, func(r Row) error {
+		if r.Done < last || r.Done > 1 {
+			t.Errorf("progress goes from %v to %v", last, r.Done)
 		}
-		last = fraction
-		if bad != nil {
-			line = []byte(bad.Error())
+		last = r.Done
+		if r.Err != nil {
+			r.JSON = []byte(r.Err.Error())
 		}
-		lines = append(lines, fmt.Sprintf("%d %s", number, line))
+		lines = append(lines, fmt.Sprintf("%d %s", r.Number, r.JSON))
 		return nil
 	})
 	return lines, err
@@ -57,7 +57,7 @@ func TestJSONLinesKeepTheirNumbers(t *testing.T) {
 }
 
 func TestATooLongLineIsBadByItself(t *testing.T) {
-	got, err := linesOf(t, write(t, "a.jsonl", "{1}\n"+strings.Repeat("x", maxLine+1)+"\n{3}"))
+	got, err := linesOf(t, write(t, "a.jsonl", "{1}\n"+strings.Repeat("x", maxRow+1)+"\n{3}"))
 	if want := []string{"1 {1}", "2 longer than 64 MB", "3 {3}"}; err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%q, error %v", got, err)
 	}
@@ -94,7 +94,7 @@ func TestDamagedCompressionIsAnError(t *testing.T) {
 func TestWhatEmitReturnsEndsReading(t *testing.T) {
 	stop := errors.New("stop")
 	n := 0
-	err := readJSON(t.Context(), write(t, "a.jsonl", "1\n2\n3\n"), func(int, []byte, error, float64) error {
+	err := Read(t.Context(), write(t, "a.jsonl", "1\n2\n3\n"), nil, func(Row) error {
 		n++
 		return stop
 	})
@@ -103,25 +103,43 @@ func TestWhatEmitReturnsEndsReading(t *testing.T) {
 	}
 }
 
-func FuzzReadJSON(f *testing.F) {
-	f.Add([]byte("\xef\xbb\xbf{}\n\n{\"a\": 1}"))
-	f.Add([]byte(" [1, {}, [\"]\"]]"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		in := bufio.NewReaderSize(bytes.NewReader(text), 16)
-		read := readLines
-		if beginsList(in) {
-			read = readList
+func TestCSVBecomesObjectsByItsHeader(t *testing.T) {
+	got, err := linesOf(t, write(t, "a.csv", "\xef\xbb\xbfb, a \n1,\"x\ny\"\n\n\"\"\"\",\n"))
+	if want := []string{`1 {"a":"x\ny","b":"1"}`, `2 {"a":"","b":"\""}`}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, error %v", got, err)
+	}
+	for content, want := range map[string]string{"": "the file is empty", "a,b\n1\n": "wrong number of fields"} {
+		path := write(t, "a.csv", content)
+		if _, err := linesOf(t, path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%q: error %v", content, err)
 		}
-		last := 0
-		err := read(in, func(number int, line []byte, bad error) error {
-			if number <= last || len(line) == 0 || bad != nil {
-				t.Errorf("line %d after %d: %q, %v", number, last, line, bad)
-			}
-			last = number
-			return nil
-		})
-		if failed := (*readError)(nil); err != nil && !errors.As(err, &failed) {
-			t.Errorf("error %v", err)
+	}
+}
+
+// letters never end.
+type letters struct{}
+
+func (letters) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = 'x'
+	}
+	return len(b), nil
+}
+
+func ignore(Row) error { return nil }
+
+func TestAnElementOrRecordWithoutEndIsRefused(t *testing.T) {
+	done := func() float64 { return 0 }
+	for name, read := range map[string]func() error{
+		"list": func() error {
+			return readJSON(newText(io.MultiReader(strings.NewReader(`[1, "`), letters{}), done), ignore)
+		},
+		"csv": func() error {
+			return readCSV(newText(io.MultiReader(strings.NewReader("a\n1\n\""), letters{}), done), ignore)
+		},
+	} {
+		if err := read(); !errors.Is(err, errTooLong) {
+			t.Errorf("%s: error %v", name, err)
 		}
-	})
+	}
 }

@@ -1,4 +1,4 @@
-package nectar
+package rows
 
 import (
 	"encoding/binary"
@@ -27,7 +27,7 @@ func addLZ4() {
 // An lz4Codec only decodes.
 type lz4Codec struct{ compress.Codec }
 
-func (lz4Codec) NewReader(io.Reader) io.ReadCloser { panic("nectar: LZ4 is not read as a stream") }
+func (lz4Codec) NewReader(io.Reader) io.ReadCloser { panic("rows: LZ4 is not read as a stream") }
 
 // Decode fills dst, whose length is that of the page. Like the library's own codecs
 // it panics on damaged input.

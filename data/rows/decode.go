@@ -1,4 +1,4 @@
-package nectar
+package rows
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 const batchRows = 256
 
 // decodeParquet writes the rows of a file as frames. It runs in a child process.
-func decodeParquet(path string, out *frameWriter) error {
+func decodeParquet(path string, columns []string, out *frameWriter) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -31,18 +31,18 @@ func decodeParquet(path string, out *frameWriter) error {
 	props.BufferedStreamEnabled = true // a row group may be the whole file
 	pf, err := file.NewParquetReader(f, file.WithReadProps(props))
 	if err != nil {
-		return fmt.Errorf("not a Parquet file, or a damaged one: %w", err)
+		return fmt.Errorf("not a Parquet file, or a damaged one: %w (%s)", err, rewrite)
 	}
 	// Without the Arrow schema that a writer may have noted, every list is a List
 	// and every string a String, whatever they were in its memory.
 	pf.MetaData().FileMetaData.KeyValueMetadata = nil
-	leaves, err := wantedLeaves(pf)
+	leaves, err := wantedLeaves(pf, columns)
 	if err != nil {
 		return err
 	}
 	arrows, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
 	if err != nil {
-		return fmt.Errorf("schema: %w", err)
+		return fmt.Errorf("a column has a type that is not read: %w (write the file without it)", err)
 	}
 	sizes := binary.LittleEndian.AppendUint64(nil, uint64(pf.NumRows()))
 	out.write(frameFile, binary.LittleEndian.AppendUint64(sizes, uint64(pf.NumRowGroups())))
@@ -58,13 +58,13 @@ func decodeParquet(path string, out *frameWriter) error {
 	return nil
 }
 
-// wantedLeaves returns the numbers of the leaf columns that rows are made of.
-func wantedLeaves(pf *file.Reader) ([]int, error) {
+// wantedLeaves returns the numbers of the leaf columns under columns, or of all.
+func wantedLeaves(pf *file.Reader, columns []string) ([]int, error) {
 	schema := pf.MetaData().Schema
 	var leaves []int
 	for i := range schema.NumColumns() {
 		path := schema.Column(i).ColumnPath()
-		if len(path) > 0 && slices.Contains(columns, path[0]) && path[len(path)-1] != "model" {
+		if len(path) > 0 && (len(columns) == 0 || slices.Contains(columns, path[0])) {
 			leaves = append(leaves, i)
 		}
 	}
@@ -75,7 +75,7 @@ func wantedLeaves(pf *file.Reader) ([]int, error) {
 	for i := range schema.Root().NumFields() {
 		names = append(names, schema.Root().Field(i).Name())
 	}
-	return nil, fmt.Errorf("no column of ranked answers among %s (there should be prompt and answers, chosen and rejected, or texts and ranks)", strings.Join(names, ", "))
+	return nil, fmt.Errorf("it has the columns %s, and none of those that are read: %s", strings.Join(names, ", "), strings.Join(columns, ", "))
 }
 
 func decodeRowGroup(arrows *pqarrow.FileReader, leaves []int, group int, out *frameWriter) error {
@@ -94,15 +94,16 @@ func decodeRowGroup(arrows *pqarrow.FileReader, leaves []int, group int, out *fr
 			out.writeRow(b)
 		}
 		got += record.NumRows()
-		if out.err != nil {
-			return out.err
+		// The parent waits for every batch, and only so long.
+		if err := out.flush(); err != nil {
+			return err
 		}
 	}
 	if err := records.Err(); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	if got != want {
-		return fmt.Errorf("the file is damaged: %d rows instead of %d", got, want)
+		return fmt.Errorf("the file is damaged: %d rows instead of %d (%s)", got, want, rewrite)
 	}
 	return nil
 }
