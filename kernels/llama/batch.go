@@ -36,7 +36,7 @@ func (m *Model) setBatch(batch *data.Batch) error {
 	for i := range batch.Scored {
 		m.order = append(m.order, int32(i))
 	}
-	m.uploadInts(m.view.all, m.order)
+	m.uploadInts(m.view.order, m.order)
 	m.batch = batch
 	return nil
 }

@@ -198,16 +198,22 @@ func TestFirstBlockIsThatOfTransformers(t *testing.T) {
 				first := data.Group{Answers: g.groups[0].Answers[:1]}
 				m := g.model(t, b, Options{DType: kernels.F32, MaxRows: 64, MaxAnswers: 1, Train: true})
 				forward(t, m, data.Pack([]data.Group{first}, false))
-				a, c := m.acts(0), m.Config
+				a, v, w, c := m.acts(0), m.view.all, m.w.Blocks[0], m.Config
 				q, kv, qkv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim, m.h.QKV()
 				got := map[string][]float64{
-					"in": download(b, m.res(0)), "input_norm": download(b, a.N1),
-					"q": columns(download(b, a.QKV), qkv, 0, q), "k": columns(download(b, a.QKV), qkv, q, q+kv),
+					"in": download(b, m.res(0)),
+					"q":  columns(download(b, a.QKV), qkv, 0, q), "k": columns(download(b, a.QKV), qkv, q, q+kv),
 					"v": columns(download(b, a.QKV), qkv, q+kv, qkv), "attn": download(b, a.Att),
-					"mid": download(b, a.Mid), "mlp_norm": download(b, a.N2),
+					"mid":  download(b, a.Mid),
 					"gate": columns(download(b, a.GU), 2*c.FFN, 0, c.FFN), "up": columns(download(b, a.GU), 2*c.FFN, c.FFN, 2*c.FFN),
-					"swiglu": download(b, a.S), "out": download(b, m.res(1)),
+					"out": download(b, m.res(1)),
 				}
+				b.RMSNorm(v.N, a.R1, m.res(0), w.AttnNorm, c.Eps) // as the backward pass does
+				got["input_norm"] = download(b, v.N)
+				b.RMSNorm(v.N, a.R2, a.Mid, w.MLPNorm, c.Eps)
+				got["mlp_norm"] = download(b, v.N)
+				b.SwiGLU(v.S, a.GU)
+				got["swiglu"] = download(b, v.S)
 				for stage, v := range got {
 					if e := worst(v, g.tensors["block0."+stage]); !(e <= tolActivation) {
 						t.Errorf("%s: error %.2g", stage, e)

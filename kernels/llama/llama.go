@@ -28,13 +28,14 @@ func (m *Model) Forward(batch *data.Batch) ([]float64, error) {
 	for l := range m.Config.Layers {
 		layers.Prefetch(min(l+1, m.Config.Layers-1))
 		w := layers.Get(l)
-		a := m.forward(l, w)
-		m.linear(a.Tmp, a.S, w.Down)
-		b.Add(m.res(l+1), a.Mid, a.Tmp)
+		a, t := m.forward(l, w), m.rest(l)
+		b.SwiGLU(t.S, a.GU)
+		m.linear(t.Tmp, t.S, w.Down)
+		b.Add(m.res(l+1), a.Mid, t.Tmp)
 		layers.Release(l)
 	}
 	b.RMSNorm(v.final, v.rstd, m.res(m.Config.Layers), m.w.Norm, m.Config.Eps)
-	b.ValueHead(v.score, v.final, v.all, m.w.Score)
+	b.ValueHead(v.score, v.final, v.order, m.w.Score)
 	scores := m.downloadFloats(v.score)
 	if err := b.Sync(); err != nil {
 		m.batch = nil
@@ -58,7 +59,7 @@ func (m *Model) Backward(dscore []float64) error {
 	}
 	b, v, c := m.b, m.view, m.Config
 	m.uploadFloats(v.dscore, dscore)
-	b.ValueHeadBack(v.top.dN, m.orSink(m.g.Score), v.dscore, v.final, v.all, m.w.Score)
+	b.ValueHeadBack(v.top.dN, m.orSink(m.g.Score), v.dscore, v.final, v.order, m.w.Score)
 	b.Zero(v.top.d)
 	b.RMSNormBack(v.top.d, m.orSink(m.g.Norm), v.top.dN, m.res(c.Layers), m.w.Norm, v.rstd)
 	layers, grads := resident(m.w.Blocks), resident(m.g.Blocks)
@@ -69,7 +70,7 @@ func (m *Model) Backward(dscore []float64) error {
 		grads.Release(l)
 	}
 	if exists(m.g.Embed) {
-		b.EmbedBack(m.g.Embed, v.grads.d, v.ids, c.PadTokenID)
+		b.EmbedBack(m.g.Embed, v.all.d, v.ids, c.PadTokenID)
 	}
 	if err := b.Sync(); err != nil {
 		return fmt.Errorf("llama: backward: %w", err)
@@ -77,51 +78,51 @@ func (m *Model) Backward(dscore []float64) error {
 	return nil
 }
 
-// forward computes what layer l's backward pass reads, all but the output of the
-// MLP, and remembers that it did. Scores are read at a few rows, and no layer
+// forward computes what layer l's backward pass reads, all of it but the output of
+// the MLP, and remembers that it did. Scores are read at a few rows, and no layer
 // follows the last: there only these rows go on after their keys and values, to
 // the bit as they would among all.
 func (m *Model) forward(l int, w *block) acts {
-	b, x, a, eps := m.b, m.res(l), m.acts(l), m.Config.Eps
-	b.RMSNorm(a.N1, a.R1, x, w.AttnNorm, eps)
-	m.linear(a.QKV, a.N1, w.QKV)
+	b, x, a, v, t, eps := m.b, m.res(l), m.acts(l), m.view.all, m.rest(l), m.Config.Eps
+	b.RMSNorm(v.N, a.R1, x, w.AttnNorm, eps)
+	m.linear(a.QKV, v.N, w.QKV)
 	b.RoPE(a.QKV, m.view.pos, m.rope, m.h, false)
 	b.Attention(a.Att, a.LSE, a.QKV, m.segments(l), m.h)
 	if l == m.Config.Layers-1 {
 		b.Embed(a.AttOut, a.Att, m.view.scored)
 		b.Embed(a.X, x, m.view.scored)
 	}
-	m.linear(a.Tmp, a.AttOut, w.Out)
-	b.Add(a.Mid, a.X, a.Tmp)
-	b.RMSNorm(a.N2, a.R2, a.Mid, w.MLPNorm, eps)
-	m.linear(a.GU, a.N2, w.GateUp)
-	b.SwiGLU(a.S, a.GU)
+	m.linear(t.Tmp, a.AttOut, w.Out)
+	b.Add(a.Mid, a.X, t.Tmp)
+	b.RMSNorm(t.N, a.R2, a.Mid, w.MLPNorm, eps)
+	m.linear(a.GU, t.N, w.GateUp)
 	m.held[m.slot(l)] = l
 	return a
 }
 
 // backward turns d, the gradient of layer l's output, into the gradient of its
 // input, in place: the residual path is the identity, and each branch adds to it.
+// S and N, which are not kept, are computed as in the forward pass.
 func (m *Model) backward(l int, w, dw *block) {
 	if m.held[m.slot(l)] != l {
 		m.forward(l, w) // recompute
 	}
-	b, x, a, v, top := m.b, m.res(l), m.acts(l), m.view.grads, m.view.grads
+	b, x, a, v, t, eps := m.b, m.res(l), m.acts(l), m.view.all, m.rest(l), m.Config.Eps
+	b.SwiGLU(t.S, a.GU)
+	m.linearBack(t.dS, dw.Down, t.d, t.S, w.Down)
+	b.SwiGLUBack(t.dGU, t.dS, a.GU)
+	b.RMSNorm(t.N, a.R2, a.Mid, w.MLPNorm, eps)
+	m.linearBack(t.dN, dw.GateUp, t.dGU, t.N, w.GateUp)
+	b.RMSNormBack(t.d, m.orSink(dw.MLPNorm), t.dN, a.Mid, w.MLPNorm, a.R2)
+	m.linearBack(t.dAtt, dw.Out, t.d, a.AttOut, w.Out)
 	if l == m.Config.Layers-1 {
-		top = m.view.top
-	}
-	m.linearBack(top.dS, dw.Down, top.d, a.S, w.Down)
-	b.SwiGLUBack(top.dGU, top.dS, a.GU)
-	m.linearBack(top.dN, dw.GateUp, top.dGU, a.N2, w.GateUp)
-	b.RMSNormBack(top.d, m.orSink(dw.MLPNorm), top.dN, a.Mid, w.MLPNorm, a.R2)
-	m.linearBack(top.dAtt, dw.Out, top.d, a.AttOut, w.Out)
-	if l == m.Config.Layers-1 {
-		b.Scatter(v.dAtt, top.dAtt, m.view.scored)
-		b.Scatter(v.d, top.d, m.view.scored)
+		b.Scatter(v.dAtt, t.dAtt, m.view.scored)
+		b.Scatter(v.d, t.d, m.view.scored)
 	}
 	b.AttentionBack(v.dQKV, v.dAtt, a.Att, a.LSE, a.QKV, m.segments(l), m.h)
 	b.RoPE(v.dQKV, m.view.pos, m.rope, m.h, true)
-	m.linearBack(v.dN, dw.QKV, v.dQKV, a.N1, w.QKV)
+	b.RMSNorm(v.N, a.R1, x, w.AttnNorm, eps)
+	m.linearBack(v.dN, dw.QKV, v.dQKV, v.N, w.QKV)
 	b.RMSNormBack(v.d, m.orSink(dw.AttnNorm), v.dN, x, w.AttnNorm, a.R1)
 }
 
@@ -133,8 +134,8 @@ func (m *Model) linear(y, x tensor, w linear) {
 	}
 }
 
-// linearBack computes the gradient of x and adds to those of W and B that are
-// wanted.
+// linearBack computes the gradient of x, which may take x's place, and adds to those
+// of W and B that are wanted.
 func (m *Model) linearBack(dx tensor, dw linear, dy, x tensor, w linear) {
 	if exists(dw.W) {
 		m.b.MatMul(dw.W, dy, x, kernels.TN, true)

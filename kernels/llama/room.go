@@ -60,23 +60,30 @@ func (a *arena) free() {
 }
 
 // acts are the intermediate results of one block that its backward pass reads. Rows
-// are those of the batch; in the last layer those from X on are the scored ones.
+// are those of the batch; in the last layer those from X on are the scored ones. The
+// outputs of the norms and of SwiGLU are not among them: from what is kept they are
+// computed again, to the same bits, in a hundredth of the time of a step.
 type acts struct {
-	N1, R1   tensor // (rows, Hidden), (rows): input norm
+	R1       tensor // (rows): of the input norm
 	QKV      tensor // (rows, QKV), rotated
 	Att, LSE tensor // (rows, Heads*HeadDim), (rows, Heads)
 
 	X, AttOut tensor // the block's input and Att; copies in the last layer
 	Mid       tensor // (rows, Hidden): residual stream between attention and MLP
-	N2, R2    tensor // (rows, Hidden), (rows): MLP norm
+	R2        tensor // (rows): of the MLP norm
 	GU        tensor // (rows, 2*FFN)
-	S         tensor // (rows, FFN)
-	Tmp       tensor // (rows, Hidden): output of a branch before it joins the stream
 }
 
-// grads are d, the gradient of the residual stream, and those of the branches'
-// intermediates.
-type grads struct{ d, dN, dQKV, dAtt, dGU, dS tensor }
+// work is what a block needs while it is computed. Several results have one place:
+// of each the last reader comes before the next is written.
+type work struct {
+	N, Tmp, dN tensor // (rows, Hidden): output of a norm; of a branch; gradient of N
+	S, dS      tensor // (rows, FFN): output of SwiGLU; its gradient
+	dAtt       tensor // (rows, Heads*HeadDim), where S was
+	dGU        tensor // (rows, 2*FFN)
+	dQKV       tensor // (rows, QKV), where dGU was
+	d          tensor // (rows, Hidden): gradient of the residual stream
+}
 
 // A room holds what one batch needs beside the weights.
 type room struct {
@@ -90,17 +97,15 @@ type room struct {
 	res  []tensor
 	kept []acts
 	last acts
-	tmp  tensor
+
+	all, top work   // of all rows; of the scored rows, in the last layer
+	sink     tensor // (Hidden): gradient of a frozen vector, never read
 
 	out         tensor // (answers, Hidden): the trunk's output
 	final, rstd tensor // (answers, Hidden), (answers): its norm
 
-	grads grads  // of all rows
-	top   grads  // of the scored rows, in the last layer
-	sink  tensor // (Hidden): gradient of a frozen vector, never read
-
 	ids, pos      tensor // (rows)
-	scored, all   tensor // (answers): the scored rows, and 0, 1, 2, ...
+	scored, order tensor // (answers): the scored rows, and 0, 1, 2, ...
 	score, dscore tensor // (answers)
 }
 
@@ -109,7 +114,7 @@ type room struct {
 func (m *Model) newRoom(b kernels.Backend, rows, answers int) (room, error) {
 	r := room{rows: rows, answers: answers, arena: newArena(b)}
 	c, dt, stat := m.Config, m.o.DType, m.o.DType.Stat()
-	act := func(dt kernels.DType, shape ...int) tensor { return r.arena.alloc("activations", dt, shape...) }
+	act := r.act
 	layers, boundaries := 1, 2
 	if m.o.Train {
 		boundaries = max(2, c.Layers-m.lowest)
@@ -120,17 +125,12 @@ func (m *Model) newRoom(b kernels.Backend, rows, answers int) (room, error) {
 	for range min(boundaries, c.Layers) {
 		r.res = append(r.res, act(dt, rows, c.Hidden))
 	}
-	r.tmp = act(dt, rows, c.Hidden)
 	shared := layers < c.Layers // the last layer's place with others
 	for i := range layers {
-		a := acts{N1: r.tmp}
-		if m.o.Train {
-			a.N1 = act(dt, rows, c.Hidden)
-		}
-		a.R1, a.QKV = act(stat, rows), act(dt, rows, m.h.QKV())
+		a := acts{R1: act(stat, rows), QKV: act(dt, rows, m.h.QKV())}
 		a.Att, a.LSE = act(dt, rows, c.Heads*c.HeadDim), act(stat, rows, c.Heads)
 		if shared || i < layers-1 {
-			m.allocateRest(&r, &a, rows, r.tmp)
+			m.allocateRest(&r, &a, rows)
 		}
 		r.kept = append(r.kept, a)
 	}
@@ -138,41 +138,64 @@ func (m *Model) newRoom(b kernels.Backend, rows, answers int) (room, error) {
 	if shared && answers <= rows {
 		r.last.takeRest(r.kept[(c.Layers-1)%layers])
 	} else {
-		m.allocateRest(&r, &r.last, answers, act(dt, answers, c.Hidden))
+		m.allocateRest(&r, &r.last, answers)
 	}
+	m.allocateWork(&r)
 	r.out, r.final, r.rstd = act(dt, answers, c.Hidden), act(dt, answers, c.Hidden), act(stat, answers)
-	if m.o.Train {
-		r.grads.d, r.top.d, r.top.dN = act(dt, rows, c.Hidden), act(dt, answers, c.Hidden), act(dt, answers, c.Hidden)
-		r.sink = act(stat, c.Hidden)
-	}
-	if m.o.Train && m.lowest < c.Layers {
-		r.grads.dN, r.grads.dQKV = act(dt, rows, c.Hidden), act(dt, rows, m.h.QKV())
-		r.grads.dAtt, r.top.dAtt = act(dt, rows, c.Heads*c.HeadDim), act(dt, answers, c.Heads*c.HeadDim)
-		r.grads.dGU, r.grads.dS = act(dt, max(rows, answers), 2*c.FFN), act(dt, max(rows, answers), c.FFN)
-		r.top.dGU, r.top.dS = r.grads.dGU, r.grads.dS
-	}
 	r.ids, r.pos = act(kernels.I32, rows), act(kernels.I32, rows)
-	r.scored, r.all = act(kernels.I32, answers), act(kernels.I32, answers)
+	r.scored, r.order = act(kernels.I32, answers), act(kernels.I32, answers)
 	r.score, r.dscore = act(stat, answers), act(stat, answers)
 	return r, r.arena.err
 }
 
+func (r *room) act(dt kernels.DType, shape ...int) tensor {
+	return r.arena.alloc("activations", dt, shape...)
+}
+
 // allocateRest allocates the part of a that the last layer has for scored rows
-// only. Scoring needs N2 and Tmp one at a time.
-func (m *Model) allocateRest(r *room, a *acts, rows int, tmp tensor) {
+// only.
+func (m *Model) allocateRest(r *room, a *acts, rows int) {
 	c, dt := m.Config, m.o.DType
-	act := func(dt kernels.DType, shape ...int) tensor { return r.arena.alloc("activations", dt, shape...) }
-	a.Tmp, a.N2 = tmp, tmp
-	if m.o.Train {
-		a.N2 = act(dt, rows, c.Hidden)
-	}
-	a.Mid, a.R2 = act(dt, rows, c.Hidden), act(dt.Stat(), rows)
-	a.GU, a.S = act(dt, rows, 2*c.FFN), act(dt, rows, c.FFN)
+	a.Mid, a.R2 = r.act(dt, rows, c.Hidden), r.act(dt.Stat(), rows)
+	a.GU = r.act(dt, rows, 2*c.FFN)
 }
 
 // takeRest makes a use the memory of b's.
-func (a *acts) takeRest(b acts) {
-	a.Mid, a.N2, a.R2, a.GU, a.S, a.Tmp = b.Mid, b.N2, b.R2, b.GU, b.S, b.Tmp
+func (a *acts) takeRest(b acts) { a.Mid, a.R2, a.GU = b.Mid, b.R2, b.GU }
+
+// allocateWork allocates all and top, which have their memory in common but for d and
+// dAtt, since those of top become those of all.
+func (m *Model) allocateWork(r *room) {
+	c, dt, w := m.Config, m.o.DType, &r.all
+	most, att := max(r.rows, r.answers), c.Heads*c.HeadDim
+	narrow := c.FFN
+	if m.o.Train {
+		narrow = max(narrow, att)
+	}
+	w.N = r.act(dt, most, c.Hidden)
+	w.Tmp, w.dN = w.N, w.N
+	place := r.act(dt, most, narrow)
+	w.S = first(place, c.FFN)
+	w.dS = w.S
+	r.top = *w
+	if !m.o.Train {
+		return
+	}
+	r.sink = r.act(dt.Stat(), c.Hidden)
+	w.d, r.top.d = r.act(dt, r.rows, c.Hidden), r.act(dt, r.answers, c.Hidden)
+	if m.lowest == c.Layers {
+		return
+	}
+	w.dAtt, r.top.dAtt = first(place, att), r.act(dt, r.answers, att)
+	place = r.act(dt, most, max(2*c.FFN, m.h.QKV()))
+	w.dGU, w.dQKV = first(place, 2*c.FFN), first(place, m.h.QKV())
+	r.top.dGU = w.dGU
+}
+
+// first returns the beginning of t as a tensor of as many rows with cols columns.
+func first(t tensor, cols int) tensor {
+	t.Shape[1] = cols
+	return t
 }
 
 // fit returns r cut to the rows and answers of a batch.
@@ -190,14 +213,14 @@ func (r room) fit(rows, answers int) room {
 	}
 	for i := range r.kept {
 		a := &r.kept[i]
-		cut(rows, &a.N1, &a.R1, &a.QKV, &a.Att, &a.LSE, &a.Mid, &a.N2, &a.R2, &a.GU, &a.S, &a.Tmp)
+		cut(rows, &a.R1, &a.QKV, &a.Att, &a.LSE, &a.Mid, &a.R2, &a.GU)
 	}
-	a, g, t := &r.last, &r.grads, &r.top
-	cut(answers, &a.X, &a.AttOut, &a.Mid, &a.N2, &a.R2, &a.GU, &a.S, &a.Tmp)
-	cut(rows, &g.d, &g.dN, &g.dQKV, &g.dAtt, &g.dGU, &g.dS)
-	cut(answers, &t.d, &t.dN, &t.dAtt, &t.dGU, &t.dS)
+	a, w, t := &r.last, &r.all, &r.top
+	cut(answers, &a.X, &a.AttOut, &a.Mid, &a.R2, &a.GU)
+	cut(rows, &w.N, &w.Tmp, &w.dN, &w.S, &w.dS, &w.dAtt, &w.dGU, &w.dQKV, &w.d)
+	cut(answers, &t.N, &t.Tmp, &t.dN, &t.S, &t.dS, &t.dAtt, &t.dGU, &t.d)
 	cut(rows, &r.ids, &r.pos)
-	cut(answers, &r.out, &r.final, &r.rstd, &r.scored, &r.all, &r.score, &r.dscore)
+	cut(answers, &r.out, &r.final, &r.rstd, &r.scored, &r.order, &r.score, &r.dscore)
 	return r
 }
 
@@ -212,6 +235,15 @@ func (m *Model) acts(l int) acts {
 		return a
 	}
 	last := m.view.last
-	last.N1, last.R1, last.QKV, last.Att, last.LSE = a.N1, a.R1, a.QKV, a.Att, a.LSE
+	last.R1, last.QKV, last.Att, last.LSE = a.R1, a.QKV, a.Att, a.LSE
 	return last
+}
+
+// rest returns where the part of layer l that the last has for scored rows only is
+// computed.
+func (m *Model) rest(l int) work {
+	if l == m.Config.Layers-1 {
+		return m.view.top
+	}
+	return m.view.all
 }
