@@ -53,7 +53,7 @@ type Loss struct {
 type Train struct {
 	OutputDir          string   `mapstructure:"output_dir" json:"output_dir" kind:"path" required:"true" aka:"out output save_path" doc:"where states, logs and the final model go"`
 	PromptsPerStep     int      `mapstructure:"prompts_per_step" json:"prompts_per_step" default:"64" min:"1" aka:"batch_size per_device_train_batch_size train_batch_size global_batch_size" doc:"groups of an optimizer step"`
-	MaxTokensPerBatch  int      `mapstructure:"max_tokens_per_batch" json:"max_tokens_per_batch" default:"16384" min:"1" aka:"gradient_accumulation_steps micro_batch_size micro_train_batch_size" doc:"rows of one forward and backward pass, after sharing prompts; a larger group has a pass of its own"`
+	MaxTokensPerBatch  int      `mapstructure:"max_tokens_per_batch" json:"max_tokens_per_batch" default:"0" min:"0" aka:"gradient_accumulation_steps micro_batch_size micro_train_batch_size" doc:"rows of one forward and backward pass, after sharing prompts; a larger group has a pass of its own; 0 takes 2048, or data.max_length if that is more: larger passes take memory and save little time"`
 	NumTrainEpochs     float64  `mapstructure:"num_train_epochs" json:"num_train_epochs" default:"1" min:"0" aka:"epochs num_epochs max_epochs" doc:"passes over the data"`
 	MaxSteps           int      `mapstructure:"max_steps" json:"max_steps" default:"-1" min:"-1" doc:"optimizer steps, instead of num_train_epochs; -1 trains for epochs"`
 	LearningRate       float64  `mapstructure:"learning_rate" json:"learning_rate" default:"1e-5" min:"0" aka:"lr" doc:"peak learning rate"`
@@ -78,6 +78,18 @@ type Train struct {
 	EarlyStopping      int      `mapstructure:"early_stopping_patience" json:"early_stopping_patience" default:"0" min:"0" doc:"stop after this many evaluations without improvement; 0 does not"`
 	ResumeFrom         string   `mapstructure:"resume_from_checkpoint" json:"resume_from_checkpoint" default:"auto" kind:"resume" also:"auto never" aka:"resume" doc:"auto (the newest state in output_dir, if it is of the same run), never, or a checkpoint-N folder"`
 	SharePrefix        bool     `mapstructure:"share_prefix" json:"share_prefix" default:"true" doc:"compute the prompt of a group once; false is for comparisons"`
-	Recompute          string   `mapstructure:"recompute" json:"recompute" default:"auto" oneof:"auto always never" aka:"gradient_checkpointing activation_checkpointing" doc:"recompute activations in the backward pass: auto does if they would not fit; the results are equal to the bit"`
+	Recompute          string   `mapstructure:"recompute" json:"recompute" default:"auto" oneof:"auto always never" aka:"gradient_checkpointing activation_checkpointing" doc:"recompute all activations in the backward pass: auto does if they would not fit, never only those that cost next to nothing; the results are equal to the bit"`
 	ExportDialect      string   `mapstructure:"export_dialect" json:"export_dialect" default:"huggingface" oneof:"huggingface starling" doc:"names of the exported tensors"`
+}
+
+// defaultPassRows are enough to keep a processor busy: passes of twice as many save
+// 0 to 4 % of the time of a step (docs/performance.md) and double the activations.
+const defaultPassRows = 2048
+
+// PassRows returns the rows of a pass that train.max_tokens_per_batch means.
+func (r Run) PassRows() int {
+	if r.Train.MaxTokensPerBatch > 0 {
+		return r.Train.MaxTokensPerBatch
+	}
+	return max(defaultPassRows, r.Data.MaxLength)
 }

@@ -200,3 +200,14 @@ func problems(t testing.TB, o LoadOptions) []string {
 	}
 	return all
 }
+
+func TestPassesHoldTheLongestConversation(t *testing.T) {
+	for _, c := range []struct{ setting, maxLength, want int }{
+		{0, 512, 2048}, {0, 2048, 2048}, {0, 4096, 4096}, {300, 256, 300}, {16384, 2048, 16384},
+	} {
+		r := Run{Data: Data{MaxLength: c.maxLength}, Train: Train{MaxTokensPerBatch: c.setting}}
+		if got := r.PassRows(); got != c.want {
+			t.Errorf("max_tokens_per_batch %d with max_length %d: passes of %d rows, want %d", c.setting, c.maxLength, got, c.want)
+		}
+	}
+}

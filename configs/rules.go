@@ -56,7 +56,7 @@ var rules = []rule{
 			"trains nothing while train.max_steps is -1: give a number above 0, or the number of steps")
 	}},
 	{[]string{"train.max_tokens_per_batch", "data.max_length"}, func(r *Run) string {
-		return when(r.Train.MaxTokensPerBatch < r.Data.MaxLength,
+		return when(r.PassRows() < r.Data.MaxLength,
 			"is below data.max_length = %d: a pass must hold the longest conversation", r.Data.MaxLength)
 	}},
 	{[]string{"train.warmup_steps", "train.warmup_ratio"}, func(r *Run) string {

@@ -25,8 +25,8 @@ func newPlan(c configs.Run, groups int) (*plan, error) {
 	if groups == 0 {
 		return nil, fmt.Errorf("train: plan: no group of ranked answers to train on (see the report of the data)")
 	}
-	if c.Train.PromptsPerStep < 1 || c.Train.MaxTokensPerBatch < 1 {
-		return nil, fmt.Errorf("train: plan: prompts_per_step %d and max_tokens_per_batch %d must be at least 1",
+	if c.Train.PromptsPerStep < 1 || c.Train.MaxTokensPerBatch < 0 {
+		return nil, fmt.Errorf("train: plan: prompts_per_step %d must be at least 1 and max_tokens_per_batch %d at least 0",
 			c.Train.PromptsPerStep, c.Train.MaxTokensPerBatch)
 	}
 	p := &plan{groups: groups, perStep: c.Train.PromptsPerStep, seed: uint64(c.Data.Seed), epoch: -1}
@@ -83,14 +83,14 @@ func Plan(c configs.Run, mc llama.Config, o llama.Options, train *data.Dataset) 
 		return Forecast{}, err
 	}
 	f := Forecast{Groups: p.groups, StepsPerEpoch: p.perEpoch, TotalSteps: p.total, WarmupSteps: warmupSteps(c.Train, p.total)}
-	for _, b := range pack(read(train, p.indices(1)), c.Train.MaxTokensPerBatch, c.Train.SharePrefix) {
+	for _, b := range pack(read(train, p.indices(1)), c.PassRows(), c.Train.SharePrefix) {
 		rows := len(b.layout.Tokens)
 		f.MicroBatches = append(f.MicroBatches, rows)
 		f.Rows += rows
 		f.Tokens += b.layout.Real
 		f.MaxAnswers = max(f.MaxAnswers, len(b.layout.Scored))
 	}
-	f.MaxRows = maxRows(c.Train, train)
+	f.MaxRows = maxRows(c, train)
 	if o.MaxRows == 0 {
 		o.MaxRows = f.MaxRows
 	}
@@ -103,12 +103,12 @@ func Plan(c configs.Run, mc llama.Config, o llama.Options, train *data.Dataset) 
 
 // maxRows bounds the rows of a micro-batch: the budget, unless a step has less or a
 // single group more.
-func maxRows(c configs.Train, d *data.Dataset) int {
+func maxRows(c configs.Run, d *data.Dataset) int {
 	largest := 0
 	for i := range d.Len() {
-		largest = max(largest, d.Rows(i, c.SharePrefix))
+		largest = max(largest, d.Rows(i, c.Train.SharePrefix))
 	}
-	return max(largest, min(c.MaxTokensPerBatch, c.PromptsPerStep*largest))
+	return max(largest, min(c.PassRows(), c.Train.PromptsPerStep*largest))
 }
 
 // memory adds the optimizer to the model's own forecast.

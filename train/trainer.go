@@ -25,6 +25,7 @@ type trainer struct {
 
 func newTrainer(in Inputs) (*trainer, error) {
 	t := &trainer{in: in, cfg: in.Config.Train}
+	t.cfg.MaxTokensPerBatch = in.Config.PassRows()
 	if in.Eval != nil && in.Eval.Len() == 0 {
 		t.in.Eval = nil
 	}

@@ -153,13 +153,14 @@ func (s *benchSpec) prepareModel(b kernels.Backend, dt kernels.DType) (func() er
 func benchWeights(name string, dt kernels.DType, _ []int, dst []byte) error {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(strings.TrimPrefix(name, "model.")))
-	v, seed, norm := make([]float32, len(dst)/dt.Size()), h.Sum32(), strings.Contains(name, "norm")
-	for i := range v {
-		if v[i] = 1; !norm {
-			v[i] = benchUniform(uint32(i)*2654435761+seed) * 0.07
+	seed, norm, size := h.Sum32(), strings.Contains(name, "norm"), dt.Size()
+	for i := range len(dst) / size {
+		x := float32(1)
+		if !norm {
+			x = benchUniform(uint32(i)*2654435761+seed) * 0.07
 		}
+		putBench(dst[i*size:], dt, x)
 	}
-	putBench(dst, dt, v)
 	return nil
 }
 
@@ -171,16 +172,15 @@ func benchUniform(x uint32) float32 {
 	return float32(float64(x)/(1<<32) - 0.5)
 }
 
-func putBench(dst []byte, dt kernels.DType, v []float32) {
-	for i, x := range v {
-		u := math.Float32bits(x)
-		switch dt {
-		case kernels.BF16:
-			u += 0x7fff + u>>16&1
-			binary.LittleEndian.PutUint16(dst[2*i:], uint16(u>>16))
-		default:
-			binary.LittleEndian.PutUint32(dst[4*i:], u)
-		}
+// putBench writes x, rounded to nearest even.
+func putBench(dst []byte, dt kernels.DType, x float32) {
+	u := math.Float32bits(x)
+	switch dt {
+	case kernels.BF16:
+		u += 0x7fff + u>>16&1
+		binary.LittleEndian.PutUint16(dst, uint16(u>>16))
+	default:
+		binary.LittleEndian.PutUint32(dst, u)
 	}
 }
 
@@ -301,11 +301,10 @@ func (s *benchSpec) prepareGEMM(b kernels.Backend, dt kernels.DType) (func() err
 		if err != nil {
 			return t, err
 		}
-		v, raw := make([]float32, t.Len()), make([]byte, t.Bytes())
-		for i := range v {
-			v[i] = benchUniform(uint32(i)*2654435761 + seed)
+		raw := make([]byte, t.Bytes())
+		for i := range t.Len() {
+			putBench(raw[i*dt.Size():], dt, benchUniform(uint32(i)*2654435761+seed))
 		}
-		putBench(raw, dt, v)
 		b.Upload(t, raw)
 		return t, nil
 	}

@@ -58,7 +58,7 @@ def workloads(quick):
     r, shrink = random.Random(3), 20 if quick else 1
     long = lambda vocab: [group(r, vocab, 600 // shrink, [200 // shrink] * 7)]
     one = lambda vocab: [group(r, vocab, 0, [300])]
-    model = lambda kind, dtype, config, ids: dict(kind=kind, dtype=dtype, config=config, groups=ids, rows=16384)
+    model = lambda kind, dtype, config, ids: dict(kind=kind, dtype=dtype, config=config, groups=ids, rows=2048)  # rmtrain's default; PyTorch computes a group at a time
     yield "training step, SmolLM-135M shape, 2 groups", 1.65, model("train", "float32", smol, two)
     yield "training step, SmolLM-135M shape, 2 groups", 3, model("train", "bfloat16", smol, two)
     yield "scoring, SmolLM-135M shape, 2 groups", 1.8, model("score", "float32", smol, two)

@@ -2,6 +2,7 @@ package llama
 
 import (
 	"fmt"
+	"slices"
 
 	"rmtrain/kernels"
 )
@@ -176,21 +177,30 @@ func rowsOf(t tensor, lo, n int) tensor {
 // Load fills every parameter from read, which writes the named tensor to dst
 // converted to element type dt.
 func (m *Model) Load(read func(name string, dt kernels.DType, shape []int, dst []byte) error) error {
-	var buf []byte
+	var staging []byte
 	for _, p := range m.Params() {
-		n := p.Weight.Bytes()
-		if cap(buf) < n {
-			buf = make([]byte, n)
+		dst := hostMemory(p.Weight)
+		if dst == nil {
+			staging = slices.Grow(staging[:0], p.Weight.Bytes())
+			dst = staging[:p.Weight.Bytes()]
 		}
-		if err := read(p.Name, p.Weight.DType, p.Shape, buf[:n]); err != nil {
+		if err := read(p.Name, p.Weight.DType, p.Shape, dst); err != nil {
 			return fmt.Errorf("llama: load %s: %w", p.Name, err)
 		}
-		m.b.Upload(p.Weight, buf[:n])
+		m.b.Upload(p.Weight, dst) // copies nothing where dst is the tensor's own memory
 	}
 	if err := m.b.Sync(); err != nil {
 		return fmt.Errorf("llama: load: %w", err)
 	}
 	return nil
+}
+
+// hostMemory returns the memory of t if the CPU can address it.
+func hostMemory(t tensor) []byte {
+	if t.Buf.Host == nil {
+		return nil
+	}
+	return t.Buf.Host[t.Off:][:t.Bytes()]
 }
 
 // ZeroGrad clears all gradients.
