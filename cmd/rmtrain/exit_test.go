@@ -27,6 +27,7 @@ func TestExitStatus(t *testing.T) {
 		{"interrupted", stopped(syscall.SIGINT), fmt.Errorf("read: %w", context.Canceled), 130},
 		{"interrupted, with its cause", stopped(syscall.SIGINT), signalError{syscall.SIGINT}, 130},
 		{"terminated", stopped(syscall.SIGTERM), context.Canceled, 143},
+		{"hung up", stopped(syscall.SIGHUP), context.Canceled, 129},
 		{"a signal after the last step", stopped(syscall.SIGTERM), nil, 0},
 	} {
 		if got := exitStatus(c.ctx, c.err); got != c.want {

@@ -41,20 +41,26 @@ func (s signalError) Is(target error) bool { return target == context.Canceled }
 // status is that of a process which the signal ended, as shells report it.
 func (s signalError) status() int { return 128 + int(s.Signal) }
 
-// untilSignal returns a context that the first SIGINT or SIGTERM cancels; the
-// command then finishes what it must not leave half done. A second signal ends the
-// process at once.
+// untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP cancels; the
+// command then finishes what it must not leave half done. Another SIGINT or SIGTERM ends
+// the process at once; another SIGHUP does not, since a terminal that closes may send it
+// twice. Under nohup SIGHUP stays ignored.
 func untilSignal() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := make(chan os.Signal, 2)
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(c, syscall.SIGHUP)
+	}
 	go func() {
-		for n := 1; ; n++ {
+		for {
 			s, ok := (<-c).(syscall.Signal)
-			if !ok {
+			switch {
+			case !ok:
 				return
-			}
-			if n > 1 {
+			case s == syscall.SIGHUP:
+				signal.Ignore(syscall.SIGPIPE) // who read the output may be gone too
+			case ctx.Err() != nil:
 				os.Exit(signalError{s}.status())
 			}
 			cancel(signalError{s})

@@ -131,7 +131,8 @@ func (o serveOptions) run(ctx context.Context, stderr io.Writer) error {
 	}
 	defer listener.Close()
 	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP) // from now on it does not end the process
+	signal.Reset(syscall.SIGHUP) // from now on it does not end the process
+	signal.Notify(hangups, syscall.SIGHUP)
 	defer func() { signal.Stop(hangups); close(hangups) }()
 	log := o.logger(stderr)
 	o.limits.RefuseTooLong = o.noTruncate
