@@ -52,13 +52,12 @@ func (s *Set) Score(ctx context.Context, m Scorer, j *Journal, skipBad bool, don
 		}
 		left = append(left, i)
 	}
-	if !skipBad {
-		if err := s.check(ctx, m, left); err != nil {
-			return nil, err
-		}
+	windows, err := s.encodeAll(ctx, m, left, skipBad)
+	if err != nil {
+		return nil, err
 	}
-	for len(left) > 0 {
-		w := s.encode(m, left)
+	for k, w := range windows {
+		windows[k] = window{} // its ids are not needed again
 		if err := s.score(ctx, m, w, rows); err != nil {
 			return nil, err
 		}
@@ -71,27 +70,29 @@ func (s *Set) Score(ctx context.Context, m Scorer, j *Journal, skipBad bool, don
 		if err := j.flush(); err != nil {
 			return nil, err
 		}
-		left = left[len(w.items):]
 	}
 	return rows, nil
 }
 
-// check encodes everything once before the long work begins, and names the first item
-// that cannot be.
-func (s *Set) check(ctx context.Context, m Scorer, left []int) error {
+// encodeAll encodes everything before the long work begins, so that without skipBad the
+// first item that cannot be encoded is an error then. Ids take about as much memory as
+// the texts, which are all there.
+func (s *Set) encodeAll(ctx context.Context, m Scorer, left []int, skipBad bool) ([]window, error) {
+	var windows []window
 	for len(left) > 0 {
 		if err := ctx.Err(); err != nil {
-			return err
+			return nil, err
 		}
 		w := s.encode(m, left)
 		for _, i := range w.items {
-			if w.errs[i] != nil {
-				return fmt.Errorf("bench: encode %s: %w (mend the row, or leave such rows out with --on-bad-row skip)", s.Items[i].ID, w.errs[i])
+			if w.errs[i] != nil && !skipBad {
+				return nil, fmt.Errorf("bench: encode %s: %w (mend the row, or leave such rows out with --on-bad-row skip)", s.Items[i].ID, w.errs[i])
 			}
 		}
+		windows = append(windows, w)
 		left = left[len(w.items):]
 	}
-	return nil
+	return windows, nil
 }
 
 // A window is items that are scored together.

@@ -87,6 +87,15 @@ func TestAJournalOfAnotherRunIsRefused(t *testing.T) {
 	}
 }
 
+func TestEveryConversationIsEncodedOnce(t *testing.T) {
+	set := load(t, PairFile, quick(), write(t, "p.jsonl", pairLines(2*maxWindow)))
+	m := &fake{score: likesGood}
+	scoreSet(t, set, m)
+	if len(m.texts) != set.Conversations() || m.calls < 2 {
+		t.Errorf("%d texts of %d conversations were encoded, in %d calls", len(m.texts), set.Conversations(), m.calls)
+	}
+}
+
 func TestTextsThatCannotBeEncodedAreFoundFirst(t *testing.T) {
 	set := load(t, PairFile, quick(), write(t, "p.jsonl", pairLines(2*maxWindow)))
 	last := fmt.Sprintf("bad %d", 2*maxWindow-1)
