@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // writeGroups makes a cache file of groups from a.jsonl, a row each.
@@ -247,4 +248,34 @@ func FuzzOpenDataset(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestFilesOfDeadWritersAreRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.groups")
+	live, err := Create(path, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	old := time.Now().Add(-time.Hour)
+	for name, stays := range map[string]bool{live.file.Name(): true, path + ".tmp1": false, path + ".tmp2": true, path + "x.tmp1": true} {
+		if name != live.file.Name() {
+			if err := os.WriteFile(name, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if name != path+".tmp2" { // which is new
+			if err := os.Chtimes(name, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w, err := Create(path, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		if _, err := os.Stat(name); (err == nil) != stays {
+			t.Errorf("%s: stat says %v", name, err)
+		}
+	}
 }

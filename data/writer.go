@@ -39,10 +39,12 @@ func Create(path string, vocab int) (*Writer, error) {
 	if vocab > 1<<16 {
 		w.head.width = 4
 	}
+	removeStale(path)
 	var err error
-	if w.file, err = os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp*"); err != nil {
+	if w.file, err = temporary(path); err != nil {
 		return nil, fmt.Errorf("data: create %s: %w", path, err)
 	}
+	_ = lock(w.file) // where files have no locks, removeStale gets none either
 	w.tokens = bufio.NewWriterSize(io.MultiWriter(w.file, w.checksum, w.content), 1<<20)
 	w.answers, err = newSpool(path)
 	if err == nil {
@@ -171,14 +173,15 @@ func (w *Writer) publish() error {
 	if err := w.file.Sync(); err != nil {
 		return err
 	}
-	name := w.file.Name()
-	if err := w.file.Close(); err != nil {
+	// It is closed, and no longer locked, once it has its name.
+	if err := os.Rename(w.file.Name(), w.path); err != nil {
 		return err
 	}
-	if err := os.Rename(name, w.path); err != nil {
-		return err
-	}
+	err := w.file.Close()
 	w.file = nil
+	if err != nil {
+		return err
+	}
 	dir, err := os.Open(filepath.Dir(w.path))
 	if err != nil {
 		return err
@@ -207,7 +210,7 @@ type spool struct {
 }
 
 func newSpool(path string) (*spool, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp*")
+	f, err := temporary(path)
 	if err != nil {
 		return nil, err
 	}
