@@ -1,5 +1,5 @@
 // Package cuda is the contract of package kernels on NVIDIA GPUs of compute capability
-// 8.0 (Ampere) and newer, over the CUDA driver. It is built with the tag cuda.
+// 8.0 (Ampere) and newer, over the CUDA driver. It is built with the tag nvidia.
 //
 // A kernel file (*.cu) holds one family of operations, forward and backward; device.cuh
 // holds all inline PTX. What runs is the PTX beside it, which is committed and embedded:

@@ -1,4 +1,4 @@
-//go:build cuda
+//go:build nvidia
 
 // Package emulator tests the emulator beside it, which is written in C++: a stand-in for
 // NVIDIA's libcuda.so.1 and libcublasLt.so.13 that runs PTX on the CPU. See docs/cuda.md.

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Runs kernels on the emulator that nobody here has written, and compares with numpy:
+#
+#   kernels/emulator/thirdparty.sh [cub] [triton]     without arguments: both
+#
+# cub      block reduction, scan and radix sort of NVIDIA's CUB (a wheel of 3 MB)
+# triton   a pipelined matrix product and a softmax compiled by Triton (1 GB unpacked)
+#
+# A kernel and an emulator that come from one reading of the manual can share a mistake;
+# these do not. To be run by hand when instructions are added or changed. Everything goes
+# into build/thirdparty. No GPU is used: Triton compiles for any card.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+out=build/thirdparty
+sources=kernels/emulator/testdata/thirdparty
+pip=$out/venv/bin/pip
+mkdir -p "$out"
+[[ $# -gt 0 ]] || set -- cub triton
+
+.ci/cuda emulator compiler
+[[ -x $pip ]] || python3 -m venv "$out/venv"
+"$pip" install --quiet --disable-pip-version-check numpy==2.3.5
+
+for what in "$@"; do
+	case $what in
+	cub)
+		"$pip" install --quiet --disable-pip-version-check --no-deps nvidia-cuda-cccl==13.0.85
+		build/cuda/toolkit/bin/nvcc -arch=compute_80 -O3 -std=c++17 -lineinfo -I"$(echo "$out"/venv/lib/python3*/site-packages/nvidia/cu13/include/cccl)" \
+			-ptx -o "$out/cub.ptx" "$sources/cub.cu"
+		;;
+	triton) "$pip" install --quiet --disable-pip-version-check triton==3.9.0 ;;
+	*)
+		echo "thirdparty: no kernels of $what" >&2
+		exit 1
+		;;
+	esac
+	for seed in 0 1 2; do
+		EMULATOR_SEED=$seed PYTHONPATH=$sources "$out/venv/bin/python" "$sources/check_$what.py" build/emulator/libcuda.so.1 "$out"
+	done
+done
