@@ -1,6 +1,7 @@
-// Attention over segments, forward. A task is a run of rows of one segment, for
-// the query heads that share one kv head. The keys of the segment, prefix then
-// own, are copied side by side, so that the two intervals of the mask become one:
+// Attention over segments, forward. A task is a piece, which is a run of rows of one
+// segment, for the query heads that share one kv head. The keys of the segment,
+// prefix then own, are numbered together, so that the two intervals of the mask
+// become one:
 //
 //        key number   0 . . . . . prefix . . . . keys
 //   token 0           # # # # # # #
@@ -9,23 +10,39 @@
 //   token 3           - - # # # # # # # #           so the tile is full for any group
 //                     ^ hidden by the window
 //
-// A row's sums run over key numbers, from the first that it sees: the same bits
-// whether a key lies in the prefix or in the segment itself.
+// Keys are taken in blocks of KEYS, and no more than the scores of ROWS rows by one
+// block is kept. A row has a running maximum, and sums that are rescaled when it grows
+// (Milakov and Gimelshein, arXiv 1805.02867). Blocks begin at multiples of KEYS and a
+// row's sums run over key numbers, so its bits are the same whether a key lies in the
+// prefix or in the segment itself, and wherever the piece begins.
+//
+// Scores are in base 2: queries carry log2(e)/sqrt(dim).
+
+// A tile covers all keys that any of its rows sees; what a row does not see has
+// weight zero. MARGIN zeros on both sides of what it sees are enough for that, since
+// the rows of a strip lie within ROWS tokens. A row's right margin is the next one's left.
+#define MARGIN (ROWS > LANES ? 2 * LANES : LANES)
+#define LDB (KEYS + MARGIN)
+#define LOG2E 1.44269504f
+#define LN2 0.69314718f
 
 typedef struct {
-	long keys, prefix, rows, group, dim, wide; // wide: dim rounded up to LANES
-	long window, stride, ostride, head;        // strides of a row of qkv and of out
-	long q, k, v;                              // where these begin in a row of qkv
+	long prefix, group, dim, wide;      // wide: dim rounded up to LANES
+	long window, stride, ostride, head; // strides of a row of qkv and of out
+	long q, k, v;                       // where these begin in a row of qkv
+	long from, rows, first, last;       // the first token; rows; keys [first, last)
 	float scale;
 	segment s;
 } shape;
 
-static shape shape_of(const attention_args *a, segment s, long kv)
+static shape shape_of(const attention_args *a, const piece *p, long kv)
 {
-	shape x = {.s = s, .dim = a->dim, .group = a->q_heads / a->kv_heads, .window = a->window};
-	x.prefix = s.prefix_hi - s.prefix_lo;
-	x.keys = x.prefix + s.hi - s.lo;
-	x.rows = (s.hi - s.lo) * x.group;
+	shape x = {.s = p->s, .dim = a->dim, .group = a->q_heads / a->kv_heads, .window = a->window};
+	x.prefix = p->s.prefix_hi - p->s.prefix_lo;
+	x.from = p->lo;
+	x.rows = (p->hi - p->lo) * x.group;
+	x.first = p->first;
+	x.last = p->last;
 	x.wide = up(x.dim, LANES);
 	x.stride = (a->q_heads + 2 * a->kv_heads) * x.dim;
 	x.ostride = a->q_heads * x.dim;
@@ -37,101 +54,214 @@ static shape shape_of(const attention_args *a, segment s, long kv)
 	return x;
 }
 
-// Row v is of row token(v) of the batch and query head head(v), and sees keys
-// [first_key(v), last_key(v)).
-INLINE long token(const shape *x, long v) { return x->s.lo + v / x->group; }
+// Row v of a piece is of row token(v) of the batch and query head head(v), and sees
+// keys [first_key, limit) where limit = limits[v].
+INLINE long token(const shape *x, long v) { return x->from + v / x->group; }
 INLINE long head(const shape *x, long v) { return x->head + v % x->group; }
-INLINE long last_key(const shape *x, long v) { return x->prefix + v / x->group + 1; }
-INLINE long first_key(const shape *x, long v) { return x->window ? max(0, last_key(x, v) - x->window) : 0; }
+INLINE long first_key(const shape *x, long limit) { return x->window ? max(0, limit - x->window) : 0; }
 
-// copy_keys copies the part of qkv at offset at, of all keys, to dst[keys][wide].
-static void copy_keys(float *dst, const elem *qkv, long at, const shape *x)
+static void set_limits(int32_t *limits, const shape *x)
 {
-	for (long j = 0; j < x->keys; j++, dst += x->wide) {
-		long row = j < x->prefix ? x->s.prefix_lo + j : x->s.lo + j - x->prefix;
-		const elem *p = qkv + row * x->stride + at;
-		for (long l = 0; l < x->wide; l += LANES)
-			store(dst + l, get_part(p + l, max(0, x->dim - l)));
-	}
-	memset(dst, 0, 4 * (up(x->keys, KEYS) - x->keys) * x->wide);
+	for (long v = 0; v < x->rows; v++)
+		limits[v] = x->prefix + token(x, v) - x->s.lo + 1;
 }
 
-// panels turns src[keys][wide] into [keys/COLS][dim][COLS], the tile's operand b.
-static void panels(float *dst, const float *src, const shape *x)
+INLINE const elem *key(const elem *qkv, const shape *x, long j)
 {
-	for (long j = 0; j < up(x->keys, KEYS); j += COLS, dst += x->dim * COLS)
-		for (long l = 0; l < x->dim; l += LANES)
-			for (long i = 0; i < COLS; i += LANES) {
+	return qkv + (j < x->prefix ? x->s.prefix_lo + j : x->s.lo + j - x->prefix) * x->stride;
+}
+
+// copy_keys copies the part of qkv at offset at, of keys [j0, j0+keys), to
+// dst[keys][wide], and clears what is missing to a multiple of COLS.
+static void copy_keys(float *dst, const elem *qkv, long at, const shape *x, long j0, long keys)
+{
+	for (long j = 0; j < keys; j++, dst += x->wide) {
+		const elem *p = key(qkv, x, j0 + j) + at;
+		for (long l = 0; l < x->wide; l += LANES)
+			store(dst + l, get_part(p + l, x->dim - l));
+	}
+	memset(dst, 0, 4 * (up(keys, COLS) - keys) * x->wide);
+}
+
+// panels is copy_keys to [keys/COLS][dim][COLS], the tile's operand b.
+static void panels(float *dst, const elem *qkv, long at, const shape *x, long j0, long keys)
+{
+	const elem *none = key(qkv, x, j0) + at;
+	for (long j = 0; j < keys; j += COLS, dst += x->dim * COLS)
+		for (long i = 0; i < COLS; i += LANES) {
+			const elem *p[LANES];
+			for (int n = 0; n < LANES; n++)
+				p[n] = j + i + n < keys ? key(qkv, x, j0 + j + i + n) + at : NULL;
+			for (long l = 0; l < x->dim; l += LANES) {
 				vec r[LANES];
 #pragma GCC unroll 16
 				for (int n = 0; n < LANES; n++)
-					r[n] = load(src + (j + i + n) * x->wide + l);
+					r[n] = get_part(p[n] ? p[n] + l : none, p[n] ? x->dim - l : 0);
 				transpose(r);
 				for (int n = 0; n < LANES && l + n < x->dim; n++)
 					store(dst + (l + n) * COLS + i, r[n]);
 			}
+		}
 }
 
-// copy_rows copies rows v, v+1, ... v+n-1 of a [tokens][heads][dim] array, which
-// begins at p, scaled, to dst[][wide], and clears the rest of pad rows.
+// copy_rows copies rows [v, v+n) of a [tokens][heads][dim] array, which begins at p,
+// scaled, to dst[][wide], and clears the rest of pad rows.
 static void copy_rows(float *dst, const elem *p, long stride, const shape *x, long v, long n, long pad, float scale)
 {
 	for (long i = 0; i < n; i++, dst += x->wide) {
 		const elem *r = p + token(x, v + i) * stride + (v + i) % x->group * x->dim;
 		for (long l = 0; l < x->wide; l += LANES)
-			store(dst + l, get_part(r + l, max(0, x->dim - l)) * scale);
+			store(dst + l, get_part(r + l, x->dim - l) * scale);
 	}
 	memset(dst, 0, 4 * (pad - n) * x->wide);
 }
 
-// softmax turns r[0, n) into exp(r - max), and returns the sum and, in *top, max.
-// It writes up to LANES-1 floats past the end.
-static float softmax(float *r, long n, float *top)
+// A span is what rows [v, v+n) of a strip see of the keys [j0, j0+keys): row i keys
+// [lo[i], hi[i]), all rows together [from, to), counted from j0.
+typedef struct { long n, from, to, lo[ROWS], hi[ROWS]; } span;
+
+static span span_of(const shape *x, const int32_t *limits, long n, long j0, long keys)
 {
-	vec m = {}, total = {};
-	m -= INFINITY;
-	store(r + n, m);
-	for (long j = 0; j < n; j += LANES)
-		m = pick(load(r + j) > m, load(r + j), m);
-	float most = m[0];
-	for (int i = 1; i < LANES; i++)
-		most = m[i] > most ? m[i] : most;
-	for (long j = 0; j < n; j += LANES) {
-		vec e = weight(load(r + j) - most);
+	span s = {.n = n, .from = keys};
+	for (long i = 0; i < n; i++) {
+		s.lo[i] = min(keys, max(0, first_key(x, limits[i]) - j0));
+		s.hi[i] = max(s.lo[i], min(keys, limits[i] - j0));
+		if (s.lo[i] == s.hi[i])
+			continue;
+		s.from = min(s.from, s.lo[i]);
+		s.to = max(s.to, s.hi[i]);
+	}
+	return s;
+}
+
+// products computes scores[i][j] = q[i]*k[j] of a strip, by tiles.
+static void products(float *scores, const float *q, const float *panels, const shape *x, const span *s)
+{
+	for (long j = s->from / COLS * COLS; j < s->to; j += COLS)
+		tile_rows(scores + j, LDB, SET, q, x->wide, panels + j * x->dim, COLS, x->dim);
+}
+
+// clear makes the margins of r[lo, hi) zero.
+INLINE void clear(float *r, long lo, long hi)
+{
+	const vec zero = {};
+	for (int l = 0; l < MARGIN; l += LANES) {
+		store(r + lo - MARGIN + l, zero);
+		store(r + hi + l, zero);
+	}
+}
+
+// add_rows adds a[ROWS][k] * b[k][wide] to c[ROWS][wide], and add_cols the product
+// with a transposed, a[k][ROWS].
+static void add_rows(float *c, const float *a, const float *b, long wide, long k)
+{
+	long l = 0;
+	for (; l + COLS <= wide; l += COLS)
+		tile_rows(c + l, wide, ADD, a, LDB, b + l, wide, k);
+	if (l < wide)
+		half_rows(c + l, wide, ADD, a, LDB, b + l, wide, k);
+}
+static void add_cols(float *c, const float *a, const float *b, long wide, long k)
+{
+	long l = 0;
+	for (; l + COLS <= wide; l += COLS)
+		tile_cols(c + l, wide, ADD, a, LDB, b + l, wide, k);
+	if (l < wide)
+		half_cols(c + l, wide, ADD, a, LDB, b + l, wide, k);
+}
+
+// top_of returns the largest of r[lo, hi) and before, and puts -Inf behind it.
+INLINE float top_of(float *r, long lo, long hi, float before)
+{
+	vec m = {};
+	store(r + hi, m - INFINITY);
+	m += before;
+	for (long j = lo; j < hi; j += LANES)
+		m = larger(m, load(r + j));
+	return largest(m);
+}
+
+// weights turns r[lo, hi) into 2**(r - top) and returns the sum; behind it lies what
+// top_of wrote, of weight zero. It clears the margins.
+INLINE float weights(float *r, long lo, long hi, float top)
+{
+	vec total = {};
+	for (long j = lo; j < hi; j += LANES) {
+		vec e = weight(load(r + j) - top);
 		store(r + j, e);
 		total += e;
 	}
-	*top = most;
-	return sum(total);
+	clear(r, lo, hi);
+	return sum_lanes(total);
 }
 
-// A strip of ROWS rows computes all its scores, softmax, and the sum of values.
-static void attention(const attention_args *a, segment s, long lo, long hi, long kv, float *scratch)
+typedef struct {
+	float *q, *o, *top, *total;       // [rows], rounded up to ROWS
+	int32_t *limits;                  // [rows]
+	float *panels, *values, *scores;  // [KEYS], [KEYS], [ROWS][LDB]
+} forward_buffers;
+
+static forward_buffers forward_layout(float *m, const shape *x, long *size)
 {
-	shape x = shape_of(a, s, kv);
-	long n = up(x.keys, KEYS), wide = x.wide, lds = n + LANES, end = (hi - s.lo) * x.group;
-	float *kp = scratch, *vals = kp + n * wide, *q = vals + n * wide, *o = q + ROWS * wide, *score = o + ROWS * wide;
-	copy_keys(vals, a->qkv, x.k, &x);
-	panels(kp, vals, &x);
-	copy_keys(vals, a->qkv, x.v, &x);
-	for (long v = (lo - s.lo) * x.group; v < end; v += ROWS) {
-		long rows = min(ROWS, end - v), first[ROWS], last[ROWS];
-		float total[ROWS];
-		copy_rows(q, (const elem *)a->qkv + x.q, x.stride, &x, v, rows, ROWS, x.scale);
-		for (long j = first_key(&x, v) / COLS * COLS; j < last_key(&x, v + rows - 1); j += COLS)
-			tile_rows(score + j, lds, SET, q, wide, kp + j * x.dim, COLS, x.dim);
-		for (long i = 0; i < rows; i++) {
-			float top;
-			first[i] = first_key(&x, v + i);
-			last[i] = last_key(&x, v + i);
-			total[i] = softmax(score + i * lds + first[i], last[i] - first[i], &top);
-			a->lse[token(&x, v + i) * a->q_heads + head(&x, v + i)] = top + logf(total[i]);
-		}
-		band_rows(o, wide, 0, score, lds, vals, wide, wide, rows, first, last);
-		for (long i = 0; i < rows; i++) {
-			elem *out = (elem *)a->out + token(&x, v + i) * x.ostride + head(&x, v + i) * x.dim;
-			for (long l = 0; l < x.dim; l += LANES)
-				put_part(out + l, load(o + i * wide + l) / total[i], x.dim - l);
-		}
+	const long rows = up(x->rows, ROWS);
+	forward_buffers b = {.q = m, .o = m + rows * x->wide};
+	b.top = b.o + rows * x->wide, b.total = b.top + rows, b.limits = (int32_t *)(b.total + rows);
+	b.panels = (float *)(b.limits + rows), b.values = b.panels + KEYS * x->wide, b.scores = b.values + KEYS * x->wide;
+	*size = b.scores + ROWS * LDB + MARGIN - m;
+	return b;
+}
+
+// attend adds what a strip of n rows from v sees of a block of keys to its sums.
+static void attend(const forward_buffers *b, const shape *x, long v, long n, long j0, long keys)
+{
+	const span s = span_of(x, b->limits + v, n, j0, keys);
+	if (s.from >= s.to)
+		return;
+	float *scores = b->scores + MARGIN, *o = b->o + v * x->wide, shrink[MARGIN] = {};
+	products(scores, b->q + v * x->wide, b->panels, x, &s);
+	for (long i = 0; i < n; i++) {
+		const float before = b->top[v + i], top = s.lo[i] < s.hi[i] ? top_of(scores + i * LDB, s.lo[i], s.hi[i], before) : before;
+		shrink[i] = s.lo[i] < s.hi[i] ? before - top : 0;
+		b->top[v + i] = top;
 	}
+	for (long i = 0; i < n; i += LANES)
+		store(shrink + i, weight(load(shrink + i)));
+	for (long i = 0; i < n; i++) {
+		b->total[v + i] = b->total[v + i] * shrink[i] + weights(scores + i * LDB, s.lo[i], s.hi[i], b->top[v + i]);
+		for (long l = 0; l < x->wide && shrink[i] != 1; l += LANES)
+			store(o + i * x->wide + l, load(o + i * x->wide + l) * shrink[i]);
+	}
+	add_rows(o, scores + s.from, b->values + s.from * x->wide, x->wide, s.to - s.from);
+}
+
+static void write_rows(const attention_args *a, const forward_buffers *b, const shape *x)
+{
+	for (long v = 0; v < x->rows; v++) {
+		const long at = token(x, v) * a->q_heads + head(x, v);
+		elem *out = (elem *)a->out + at * x->dim;
+		for (long l = 0; l < x->dim; l += LANES)
+			put_part(out + l, load(b->o + v * x->wide + l) / b->total[v], x->dim - l);
+		a->lse[at] = (b->top[v] + log2f(b->total[v])) * LN2;
+	}
+}
+
+static void attention(const attention_args *a, const piece *p, long kv, float *scratch)
+{
+	const shape x = shape_of(a, p, kv);
+	const long padded = up(x.rows, ROWS);
+	long size;
+	forward_buffers b = forward_layout(scratch, &x, &size);
+	set_limits(b.limits, &x);
+	copy_rows(b.q, (const elem *)a->qkv + x.q, x.stride, &x, 0, x.rows, padded, x.scale * LOG2E);
+	memset(b.o, 0, 4 * padded * x.wide);
+	for (long v = 0; v < padded; v++)
+		b.top[v] = -INFINITY, b.total[v] = 0;
+	for (long j = x.first / KEYS * KEYS; j < x.last; j += KEYS) {
+		const long keys = min(KEYS, x.last - j);
+		panels(b.panels, a->qkv, x.k, &x, j, keys);
+		copy_keys(b.values, a->qkv, x.v, &x, j, keys);
+		for (long v = 0; v < x.rows; v += ROWS)
+			attend(&b, &x, v, min(ROWS, x.rows - v), j, keys);
+	}
+	write_rows(a, &b, &x);
 }

@@ -14,139 +14,161 @@
 //           dk, dv of the keys, added over blocks of rows
 
 #define BLOCK (4 * ROWS)
-#define LDB (KEYS + LANES) // softmax-like loops write past the end
-
-static long attention_scratch(const attention_args *a, segment s)
-{
-	shape x = shape_of(a, s, 0);
-	long n = up(x.keys, KEYS);
-	long back = 5 * n * x.wide + 3 * BLOCK * x.wide + 2 * BLOCK * LDB + 2 * BLOCK;
-	long forward = 2 * n * x.wide + 2 * ROWS * x.wide + ROWS * (n + LANES);
-	return max(back, forward) + LANES;
-}
 
 typedef struct {
-	float *keys, *kp, *vp, *dk, *dv;   // [keys]: k, k and v as panels, gradients
-	float *q, *dout, *dq, *lse, *delta; // [BLOCK]
-	float *p, *ds;                     // [BLOCK][LDB]
+	float *q, *dout, *dq, *lse, *delta; // [rows], rounded up to ROWS
+	int32_t *limits;                    // [rows]
+	float *keys, *kp, *vp, *dk, *dv;    // [KEYS]: k, k and v as panels, gradients
+	float *p, *ds;                      // [BLOCK][LDB], and a margin
 } back_buffers;
 
-static back_buffers carve(float *m, const shape *x)
+static back_buffers back_layout(float *m, const shape *x, long *size)
 {
-	long keys = up(x->keys, KEYS) * x->wide, rows = BLOCK * x->wide;
-	back_buffers b;
-	b.keys = m, b.kp = b.keys + keys, b.vp = b.kp + keys, b.dk = b.vp + keys, b.dv = b.dk + keys;
-	b.q = b.dv + keys, b.dout = b.q + rows, b.dq = b.dout + rows, b.lse = b.dq + rows, b.delta = b.lse + BLOCK;
-	b.p = b.delta + BLOCK, b.ds = b.p + BLOCK * LDB;
+	const long keys = KEYS * x->wide, padded = up(x->rows, ROWS), rows = padded * x->wide;
+	back_buffers b = {.q = m, .dout = m + rows, .dq = m + 2 * rows, .lse = m + 3 * rows};
+	b.delta = b.lse + padded, b.limits = (int32_t *)(b.delta + padded), b.keys = (float *)(b.limits + padded);
+	b.kp = b.keys + keys, b.vp = b.kp + keys, b.dk = b.vp + keys, b.dv = b.dk + keys;
+	b.p = b.dv + keys, b.ds = b.p + BLOCK * LDB + MARGIN;
+	*size = b.ds + BLOCK * LDB + MARGIN - m;
 	return b;
 }
 
-// read_block fetches q, dout, lse and delta of rows v, v+1, ...
-static void read_block(back_buffers *b, const attention_args *a, const shape *x, long v, long rows)
+static long attention_scratch(const attention_args *a, const piece *p)
 {
-	copy_rows(b->q, (const elem *)a->qkv + x->q, x->stride, x, v, rows, BLOCK, x->scale);
-	copy_rows(b->dout, (const elem *)a->dout + x->q, x->ostride, x, v, rows, BLOCK, 1);
-	for (long i = 0; i < rows; i++) {
-		long at = token(x, v + i) * a->q_heads + head(x, v + i);
+	const shape x = shape_of(a, p, 0);
+	long forward, back;
+	forward_layout(NULL, &x, &forward);
+	back_layout(NULL, &x, &back);
+	return max(forward, back);
+}
+
+// read_rows fetches q, dout, lse and delta.
+static void read_rows(const back_buffers *b, const attention_args *a, const shape *x)
+{
+	const long padded = up(x->rows, ROWS);
+	copy_rows(b->q, (const elem *)a->qkv + x->q, x->stride, x, 0, x->rows, padded, x->scale * LOG2E);
+	copy_rows(b->dout, (const elem *)a->dout + x->q, x->ostride, x, 0, x->rows, padded, 1);
+	memset(b->dq, 0, 4 * padded * x->wide);
+	for (long v = 0; v < x->rows; v++) {
+		const long at = token(x, v) * a->q_heads + head(x, v);
 		const elem *out = (const elem *)a->out + at * x->dim;
 		vec d = {};
 		for (long l = 0; l < x->dim; l += LANES)
-			d += get_part(out + l, x->dim - l) * load(b->dout + i * x->wide + l);
-		b->delta[i] = sum(d);
-		b->lse[i] = a->lse[at];
+			d += get_part(out + l, x->dim - l) * load(b->dout + v * x->wide + l);
+		b->delta[v] = sum_lanes(d);
+		b->lse[v] = a->lse[at] * LOG2E;
 	}
 }
 
-// scores computes p and ds of a block where they are seen.
-static void scores(back_buffers *b, const shape *x, long v, long rows, long j0, long keys)
+// strip_back computes p and ds of n rows from v where they are seen, and adds to dq.
+static void strip_back(const back_buffers *b, float *p, float *ds, const shape *x, long v, long n, long j0, long keys)
 {
-	for (long i = 0; i < rows; i += ROWS)
-		for (long j = 0; j < keys; j += COLS) {
-			tile_rows(b->p + i * LDB + j, LDB, SET, b->q + i * x->wide, x->wide, b->kp + (j0 + j) * x->dim, COLS, x->dim);
-			tile_rows(b->ds + i * LDB + j, LDB, SET, b->dout + i * x->wide, x->wide, b->vp + (j0 + j) * x->dim, COLS, x->dim);
+	const span s = span_of(x, b->limits + v, n, j0, keys);
+	if (s.from >= s.to)
+		return;
+	products(p, b->q + v * x->wide, b->kp, x, &s);
+	products(ds, b->dout + v * x->wide, b->vp, x, &s);
+	for (long i = 0; i < n; i++) {
+		const float lse = b->lse[v + i], delta = b->delta[v + i];
+		float *pr = p + i * LDB, *dr = ds + i * LDB;
+		for (long j = s.lo[i]; j < s.hi[i]; j += LANES) {
+			vec e = weight(load(pr + j) - lse);
+			store(pr + j, e);
+			store(dr + j, e * (load(dr + j) - delta));
 		}
-	for (long i = 0; i < rows; i++) {
-		float *p = b->p + i * LDB, *ds = b->ds + i * LDB;
-		long last = min(keys, last_key(x, v + i) - j0);
-		for (long j = max(0, first_key(x, v + i) - j0); j < last; j += LANES) {
-			vec e = weight(load(p + j) - b->lse[i]);
-			store(p + j, e);
-			store(ds + j, e * (load(ds + j) - b->delta[i]));
-		}
+		clear(pr, s.lo[i], s.hi[i]);
+		clear(dr, s.lo[i], s.hi[i]);
+	}
+	add_rows(b->dq + v * x->wide, ds + s.from, b->keys + s.from * x->wide, x->wide, s.to - s.from);
+}
+
+// block_back adds rows [v, v+n) by a block of keys to dq, dk and dv.
+static void block_back(const back_buffers *b, const shape *x, long v, long n, long j0, long keys)
+{
+	float *p = b->p + MARGIN, *ds = b->ds + MARGIN;
+	for (long i = 0; i < n; i += ROWS)
+		strip_back(b, p + i * LDB, ds + i * LDB, x, v + i, min(ROWS, n - i), j0, keys);
+	// Rows that see a key before seen have limits past it; those before them do not see it.
+	const long seen = min(keys, b->limits[v + n - 1] - j0);
+	long lo = 0, hi = 0;
+	for (long j = max(0, first_key(x, b->limits[v]) - j0) / ROWS * ROWS; j < seen; j += ROWS) {
+		const long past = j0 + min(seen, j + ROWS) - 1; // the last key of the strip
+		while (b->limits[v + lo] <= j0 + j)
+			lo++;
+		for (hi = max(hi, lo); hi < n && first_key(x, b->limits[v + hi]) <= past; hi++)
+			;
+		add_cols(b->dv + j * x->wide, p + lo * LDB + j, b->dout + (v + lo) * x->wide, x->wide, hi - lo);
+		add_cols(b->dk + j * x->wide, ds + lo * LDB + j, b->q + (v + lo) * x->wide, x->wide, hi - lo);
 	}
 }
 
-// multiply adds a block to dq, dk and dv.
-static void multiply(back_buffers *b, const shape *x, long v, long rows, long j0, long keys, int first_block)
+// write_keys writes the gradients of a block of keys to the piece's part.
+static void write_keys(const attention_args *a, float *part, const back_buffers *b, const shape *x, long kv, long j0, long keys)
 {
-	long lo[ROWS], hi[ROWS], wide = x->wide;
-	for (long i = 0; i < rows; i += ROWS) {
-		long n = min(ROWS, rows - i);
-		for (long r = 0; r < n; r++) {
-			lo[r] = max(0, first_key(x, v + i + r) - j0);
-			hi[r] = max(lo[r], min(keys, last_key(x, v + i + r) - j0));
+	const long width = a->kv_heads * x->dim; // of all keys of a row, and of all values
+	part += (j0 - x->first) * 2 * width + kv * x->dim;
+	for (long j = max(0, x->first - j0); j < keys; j++)
+		for (long l = 0; l < x->dim; l += LANES) {
+			// q carried scale*log2(e) into dk.
+			store_part(part + j * 2 * width + l, load(b->dk + j * x->wide + l) * LN2, x->dim - l);
+			store_part(part + j * 2 * width + width + l, load(b->dv + j * x->wide + l), x->dim - l);
 		}
-		band_rows(b->dq + i * wide, wide, !first_block, b->ds + i * LDB, LDB, b->keys + j0 * wide, wide, wide, n, lo, hi);
+}
+
+static void attention_back(const attention_args *a, const piece *p, long kv, float *parts, float *scratch)
+{
+	const shape x = shape_of(a, p, kv);
+	long size;
+	back_buffers b = back_layout(scratch, &x, &size);
+	set_limits(b.limits, &x);
+	read_rows(&b, a, &x);
+	for (long j = x.first / KEYS * KEYS; j < x.last; j += KEYS) {
+		const long keys = min(KEYS, x.last - j);
+		copy_keys(b.keys, a->qkv, x.k, &x, j, keys);
+		panels(b.kp, a->qkv, x.k, &x, j, keys);
+		panels(b.vp, a->qkv, x.v, &x, j, keys);
+		memset(b.dk, 0, 8 * KEYS * x.wide); // dv, too
+		for (long v = 0; v < x.rows; v += BLOCK)
+			block_back(&b, &x, v, min(BLOCK, x.rows - v), j, keys);
+		write_keys(a, parts + p->at, &b, &x, kv, j, keys);
 	}
-	for (long j = 0; j < keys; j += ROWS) {
-		long n = min(ROWS, keys - j);
-		for (long r = 0; r < n; r++) { // key t tokens after the segment's first is seen by the rows of tokens [t, t+window)
-			long t = j0 + j + r - x->prefix;
-			lo[r] = min(rows, max(0, t * x->group - v));
-			hi[r] = x->window ? max(lo[r], min(rows, (t + x->window) * x->group - v)) : rows;
-		}
-		float *dk = b->dk + (j0 + j) * wide, *dv = b->dv + (j0 + j) * wide;
-		band_cols(dv, wide, 1, b->p + j, LDB, b->dout, wide, wide, n, lo, hi);
-		band_cols(dk, wide, 1, b->ds + j, LDB, b->q, wide, wide, n, lo, hi);
+	for (long v = 0; v < x.rows; v++) {
+		elem *d = (elem *)a->dqkv + token(&x, v) * x.stride + head(&x, v) * x.dim;
+		for (long l = 0; l < x.dim; l += LANES)
+			put_part(d + l, load(b.dq + v * x.wide + l) * x.scale, x.dim - l);
 	}
 }
 
-static void attention_back(const attention_args *a, segment s, long kv, float *part, float *scratch)
+// add_part adds rows [lo, hi) of a piece's part to sums, where row r has key number
+// r-shift.
+static void add_part(float *sums, const float *part, const piece *p, long width, long shift, long base, long lo, long hi)
 {
-	shape x = shape_of(a, s, kv);
-	back_buffers b = carve(scratch, &x);
-	copy_keys(b.keys, a->qkv, x.v, &x);
-	panels(b.vp, b.keys, &x);
-	copy_keys(b.keys, a->qkv, x.k, &x);
-	panels(b.kp, b.keys, &x);
-	memset(b.dk, 0, 8 * up(x.keys, KEYS) * x.wide);
-	long from = min(s.hi, max(s.lo, s.from)); // rows before it are keys only
-	for (long r = s.lo; r < from; r++)
-		memset((elem *)a->dqkv + r * x.stride + x.q, 0, sizeof(elem) * x.group * x.dim);
-	for (long v = (from - s.lo) * x.group; v < x.rows; v += BLOCK) {
-		long rows = min(BLOCK, x.rows - v), end = last_key(&x, v + rows - 1), begin = first_key(&x, v) / KEYS * KEYS;
-		read_block(&b, a, &x, v, rows);
-		for (long j = begin; j < end; j += KEYS) {
-			long keys = min(KEYS, end - j);
-			scores(&b, &x, v, rows, j, keys);
-			multiply(&b, &x, v, rows, j, keys, j == begin);
-		}
-		for (long i = 0; i < rows; i++) {
-			elem *d = (elem *)a->dqkv + token(&x, v + i) * x.stride + head(&x, v + i) * x.dim;
-			for (long l = 0; l < x.dim; l += LANES)
-				put_part(d + l, load(b.dq + i * x.wide + l) * x.scale, x.dim - l);
-		}
-	}
-	long width = a->kv_heads * x.dim; // of all keys of a row, and of all values
-	for (long j = 0; j < x.keys; j++) { // q carried the scale into dk already
-		memcpy(part + j * 2 * width + kv * x.dim, b.dk + j * x.wide, 4 * x.dim);
-		memcpy(part + j * 2 * width + width + kv * x.dim, b.dv + j * x.wide, 4 * x.dim);
+	for (long r = lo; r < hi; r++) {
+		const float *d = part + (r - shift - p->first) * width;
+		float *t = sums + (r - base) * width;
+		for (long l = 0; l < width; l += LANES)
+			store_part(t + l, load_part(t + l, width - l) + load_part(d + l, width - l), width - l);
 	}
 }
 
-// The part of segment i begins at parts + at[i]; that of row r as a key of its own
-// segment at parts + own[r], -1 if it is in no segment.
-static void kv_sum(const attention_args *a, const segment *segs, long n, float *parts, const int64_t *at, const int64_t *own, long lo, long hi)
+// kv_sum adds in the order of pieces, so the sum does not depend on who computed them.
+static void kv_sum(const attention_args *a, const piece *pieces, long n, const float *parts, const uint8_t *role, long lo, long hi, float *sums)
 {
-	long width = 2 * a->kv_heads * a->dim, stride = a->q_heads * a->dim + width;
-	for (long i = 0; i < n; i++)
-		for (long r = max(lo, segs[i].prefix_lo); r < min(hi, segs[i].prefix_hi); r++) {
-			const float *d = parts + at[i] + (r - segs[i].prefix_lo) * width;
-			float *t = parts + own[r];
-			for (long l = 0; l < width && own[r] >= 0; l += LANES)
-				store_part(t + l, load_part(t + l, width - l) + load_part(d + l, width - l), width - l);
-		}
-	for (long r = lo; r < hi; r++)
-		for (long l = 0; l < width && own[r] >= 0; l += LANES)
-			put_part((elem *)a->dqkv + (r + 1) * stride - width + l, load_part(parts + own[r] + l, width - l), width - l);
+	const long width = 2 * a->kv_heads * a->dim, queries = a->q_heads * a->dim;
+	memset(sums, 0, 4 * (hi - lo) * width);
+	for (const piece *p = pieces; p < pieces + n; p++) {
+		const long prefix = p->s.prefix_hi - p->s.prefix_lo, own = p->s.lo - prefix;
+		const float *part = parts + p->at;
+		add_part(sums, part, p, width, p->s.prefix_lo, lo, max(lo, p->s.prefix_lo + p->first), min(hi, p->s.prefix_hi));
+		add_part(sums, part, p, width, own, lo, max(lo, max(p->s.lo, own + p->first)), min(hi, own + p->last));
+	}
+	for (long r = lo; r < hi; r++) {
+		if (role[r] == NO_ROW)
+			continue;
+		elem *d = (elem *)a->dqkv + r * (queries + width);
+		if (role[r] == KEY_ONLY)
+			memset(d, 0, sizeof(elem) * queries);
+		for (long l = 0; l < width; l += LANES)
+			put_part(d + queries + l, load_part(sums + (r - lo) * width + l, width - l), width - l);
+	}
 }

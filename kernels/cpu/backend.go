@@ -38,7 +38,9 @@ type backend struct {
 	workers []region // one per goroutine of an operation
 	strips  region   // MatMul: the transposed operand
 	parts   region   // gradients that are added up in order
-	own, at []int64  // AttentionBack: places in parts
+	pieces  []C.piece
+	order   []int   // of pieces, by cost
+	role    []uint8 // of rows in attention
 	sums    []float64
 }
 

@@ -4,13 +4,12 @@
 //   BF16   1 if elements are bfloat16, 0 if float32
 //   LANES  floats in a vector
 //   ROWS   rows of the register tile
-//   KEYS   keys per block of attention's backward pass, a multiple of ROWS and 2*LANES
+//   KEYS   keys per block of attention, a multiple of ROWS and 2*LANES
 
 #include "kernels.h"
 #include "vectors.h"
 #include "tile.h"
 #include "gemm.h"
-#include "band.h"
 #include "attention.h"
 #include "attention_back.h"
 #include "rows.h"

@@ -24,7 +24,19 @@ typedef struct {
 } gemm_args;
 
 // kernels.Segment
-typedef struct { int32_t prefix_lo, prefix_hi, lo, hi, from; } segment;
+typedef struct { int32_t prefix_lo, prefix_hi, lo, hi; } segment;
+
+// A piece of attention is query rows [lo, hi) of a segment, which see its keys
+// [first, last). Its part, [last-first][2*kv_heads*dim] floats, holds what they add to
+// the gradients of these keys and values; it begins at parts + at.
+typedef struct {
+	segment s;
+	int32_t lo, hi, first, last;
+	int64_t at;
+} piece;
+
+// What a row of the batch is to attention.
+enum { NO_ROW, KEY_ONLY, QUERY };
 
 // qkv and dqkv are [rows][(q_heads + 2*kv_heads) * dim]; out and dout are
 // [rows][q_heads * dim]; lse is [rows][q_heads].
@@ -46,13 +58,14 @@ typedef struct {
 	/* pack_cols writes strips [lo, hi) of tile_cols columns of b, which has n and k rows */ \
 	X(pack_cols, (dst, b, n, k, lo, hi), float *dst, mat b, long n, long k, long lo, long hi) \
 	X(gemm, (g, ilo, ihi, jlo, jhi, scratch), const gemm_args *g, long ilo, long ihi, long jlo, long jhi, float *scratch) \
-	/* attention computes query rows [lo, hi) of s for the query heads of one kv head */ \
-	X(attention, (a, s, lo, hi, kv, scratch), const attention_args *a, segment s, long lo, long hi, long kv, float *scratch) \
-	/* attention_back overwrites the queries' part of dqkv for one kv head, and */ \
-	/* part [keys of s][2*kv_heads*dim] with what s adds to its keys and values */ \
-	X(attention_back, (a, s, kv, part, scratch), const attention_args *a, segment s, long kv, float *part, float *scratch) \
-	/* kv_sum adds up the parts of all segments, in order, on rows [lo, hi) */ \
-	X(kv_sum, (a, segs, n, parts, at, own, lo, hi), const attention_args *a, const segment *segs, long n, float *parts, const int64_t *at, const int64_t *own, long lo, long hi) \
+	/* attention computes a piece for the query heads of one kv head */ \
+	X(attention, (a, p, kv, scratch), const attention_args *a, const piece *p, long kv, float *scratch) \
+	/* attention_back overwrites the queries' part of dqkv for one kv head, and the */ \
+	/* piece's part for it */ \
+	X(attention_back, (a, p, kv, parts, scratch), const attention_args *a, const piece *p, long kv, float *parts, float *scratch) \
+	/* kv_sum adds up the parts of n pieces on rows [lo, hi), and clears the queries of */ \
+	/* rows that are keys only; sums is scratch memory, [hi-lo][2*kv_heads*dim] */ \
+	X(kv_sum, (a, pieces, n, parts, role, lo, hi, sums), const attention_args *a, const piece *pieces, long n, const float *parts, const uint8_t *role, long lo, long hi, float *sums) \
 	X(rmsnorm, (out, rstd, x, w, rows, n, eps), void *out, float *rstd, const void *x, const void *w, long rows, long n, float eps) \
 	X(rmsnorm_back, (dx, dw, dout, x, w, rstd, rows, n), void *dx, float *dw, const void *dout, const void *x, const void *w, const float *rstd, long rows, long n) \
 	X(sum_parts, (dw, parts, count, n, jlo, jhi), float *dw, const float *parts, long count, long n, long jlo, long jhi) \
@@ -74,7 +87,7 @@ typedef struct {
 	long tile_rows, tile_cols; // the register tile of gemm
 	long gemm_scratch;         // floats; a bfloat16 c needs gemm_cols more per row
 	long gemm_cols;            // columns of c that a task works on at a time
-	long (*attention_scratch)(const attention_args *, segment);
+	long (*attention_scratch)(const attention_args *, const piece *); // floats
 #define MEMBER(name, args, ...) void (*name)(__VA_ARGS__);
 	KERNELS(MEMBER)
 #undef MEMBER
@@ -85,7 +98,7 @@ typedef struct {
 	static inline void run_##name(const kernel_set *set, __VA_ARGS__) { set->name args; }
 KERNELS(RUN)
 #undef RUN
-static inline long run_attention_scratch(const kernel_set *set, const attention_args *a, segment s) { return set->attention_scratch(a, s); }
+static inline long run_attention_scratch(const kernel_set *set, const attention_args *a, const piece *p) { return set->attention_scratch(a, p); }
 
 // kernels_at returns set i, best first, or NULL if this CPU or this build lacks
 // it; *name is its name, or NULL past the last.

@@ -74,6 +74,13 @@ INLINE void store_part(float *p, vec v, long n)
 // pick is mask ? a : b by lanes; comparisons of vectors make masks.
 INLINE vec pick(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
 
+// larger is the larger of a and b by lanes, and b where one of them is NaN.
+#ifdef MASKED
+INLINE vec larger(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
+#else
+INLINE vec larger(vec a, vec b) { return pick(a > b, a, b); }
+#endif
+
 #if BF16
 INLINE vec widen(hvec h) { return (vec)(__builtin_convertvector(h, uvec) << 16); }
 INLINE hvec narrow(vec v)
@@ -131,6 +138,28 @@ INLINE float sum(vec v)
 		t += v[i];
 	return t;
 }
+
+// sum_lanes is sum in another order, which does not wait for one addition after the
+// other; largest is the largest lane.
+#ifdef MASKED
+INLINE float sum_lanes(vec v) { return _mm512_reduce_add_ps((__m512)v); }
+INLINE float largest(vec v) { return _mm512_reduce_max_ps((__m512)v); }
+#else
+INLINE float sum_lanes(vec v)
+{
+	for (int half = LANES / 2; half > 0; half /= 2)
+		for (int i = 0; i < half; i++)
+			v[i] += v[i + half];
+	return v[0];
+}
+INLINE float largest(vec v)
+{
+	for (int half = LANES / 2; half > 0; half /= 2)
+		for (int i = 0; i < half; i++)
+			v[i] = v[i] > v[i + half] ? v[i] : v[i + half];
+	return v[0];
+}
+#endif
 
 INLINE vec square_root(vec v)
 {
@@ -199,12 +228,17 @@ INLINE vec exponential(vec x)
 	return p * (vec)((half + 127) << 23) * (vec)((n - half + 127) << 23);
 }
 
-// weight is e**x for x up to 80, as softmax has it: 0 below -87, where denormals
-// would only slow down what follows.
+// weight is 2**x within 2e-7 of itself for x up to 80, as softmax has it: 0 below
+// -127, where denormals would only slow down what follows, NaN for NaN.
 INLINE vec weight(vec x)
 {
+	const float whole = 12582912.0f + 127; // adding it rounds to an integer, and leaves that plus 127 in the low bits
 	const vec zero = {};
-	ivec n;
-	vec p = power(x, &n);
-	return pick(x < -87.0f, zero, p * (vec)((n + 127) << 23));
+	x = larger(zero - 127.0f, x);
+	vec shifted = x + whole, t = x - (shifted - whole);
+	vec p = t * 1.326472731e-3f + 9.671512991e-3f;
+	p = p * t + 5.550733581e-2f;
+	p = p * t + 2.402224243e-1f;
+	p = p * t + 6.931470037e-1f;
+	return (p * t + 1.0f) * (vec)((ivec)shifted << 23);
 }

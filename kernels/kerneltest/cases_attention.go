@@ -52,6 +52,8 @@ var attentionSettings = []attentionSetting{
 	{"window within answers", kernels.Heads{Q: 4, KV: 2, Dim: 16, Window: 5}, []group{{7, []int{3, 9, 13}}, {0, []int{12}}}, 1},
 	{"window into prompt", kernels.Heads{Q: 4, KV: 1, Dim: 64, Window: 17}, []group{{33, []int{7, 1, 40}}}, 1},
 	{"window over all", kernels.Heads{Q: 2, KV: 2, Dim: 16, Window: 1000}, []group{{15, []int{16, 17}}}, 1},
+	{"many rows", kernels.Heads{Q: 4, KV: 1, Dim: 8}, []group{{210, []int{200}}}, 1},
+	{"many rows, window", kernels.Heads{Q: 4, KV: 1, Dim: 8, Window: 90}, []group{{210, []int{200}}}, 1},
 	{"long window", kernels.Heads{Q: 2, KV: 1, Dim: 16, Window: 100}, []group{{310, []int{5, 130}}}, 1},
 }
 
