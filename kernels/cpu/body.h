@@ -10,6 +10,7 @@
 #include "vectors.h"
 #include "tile.h"
 #include "gemm.h"
+#include "attention_shape.h"
 #include "attention.h"
 #include "attention_back.h"
 #include "rows.h"
