@@ -2,6 +2,7 @@ package configs
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,7 +12,7 @@ import (
 //	mapstructure  the name in YAML
 //	default       the value when nobody gives one; without it, empty
 //	required      "true": there is no default, a run must give it
-//	oneof         the allowed words
+//	oneof         the allowed words; one that ends in :N stands for any number N
 //	min, max      the smallest and largest allowed number
 //	above, below  the same, itself not allowed
 //	kind          how a text is read: "path" (see ResolvePath), "template" and
@@ -115,6 +116,19 @@ func (b bound) String() string {
 // free reports whether any text will do besides the words.
 func (f field) free() bool {
 	return f.what.Kind() != reflect.String || f.kind != "" || len(f.words) == 0
+}
+
+// allowsWord reports whether text is one of the words.
+func (f field) allowsWord(text string) bool {
+	return slices.ContainsFunc(f.words, func(w string) bool {
+		stem, numbered := strings.CutSuffix(w, ":N")
+		number, ok := strings.CutPrefix(text, stem+":")
+		if !numbered || !ok {
+			return text == w && !numbered
+		}
+		_, err := strconv.ParseUint(number, 10, 16)
+		return err == nil
+	})
 }
 
 // isPath reports whether a text of this field, unless it is one of the words, is a path.

@@ -47,9 +47,9 @@ func TestMistakesInFiles(t *testing.T) {
 		{"text for a group", required + "loss: plackett_luce", []string{
 			`loss = "plackett_luce" (run.yaml:5): is a text; loss is a group of keys`}},
 		{"group for a value", required + "device: {name: cpu}", []string{
-			`device = {...} (run.yaml:5): is a group of keys; allowed is one of auto, cpu, cuda`}},
+			`device = {...} (run.yaml:5): is a group of keys; allowed is one of auto, cpu, cuda, cuda:N`}},
 		{"list for a word", required + "device: [cpu]", []string{
-			`device = ["cpu"] (run.yaml:5): is a list; allowed is one of auto, cpu, cuda`}},
+			`device = ["cpu"] (run.yaml:5): is a list; allowed is one of auto, cpu, cuda, cuda:N`}},
 		{"fraction for an integer", required + "data.x: 1\nloss: {m: 1.9}", []string{
 			`data.x = 1 (run.yaml:5): unknown key; the keys of data are train, eval, eval_prompts, max_length, truncation_side, chat_template, score_position, max_answers, on_bad_row, cache, seed`,
 			`loss.m = 1.9 (run.yaml:6): has a fraction; allowed is an integer, at least 0`}},
@@ -76,11 +76,11 @@ func TestMistakesInFiles(t *testing.T) {
 		{"word for a boolean", withTrain("share_prefix: yes"), []string{
 			`train.share_prefix = "yes" (run.yaml:4): is not a boolean; allowed is true or false`}},
 		{"boolean for a text", required + "device: true", []string{
-			`device = true (run.yaml:5): is a boolean and not text; allowed is one of auto, cpu, cuda (for a text that looks like this, write "true")`}},
+			`device = true (run.yaml:5): is a boolean and not text; allowed is one of auto, cpu, cuda, cuda:N (for a text that looks like this, write "true")`}},
 		{"number for a path", withOutput("12"), []string{
 			`train.output_dir = 12 (run.yaml:4): is a number and not text; allowed is a path (for a text that looks like this, write "12")`}},
 		{"no value", required + "device:", []string{
-			`device (run.yaml:5): has no value; leave the key out for the default, or give one of auto, cpu, cuda`}},
+			`device (run.yaml:5): has no value; leave the key out for the default, or give one of auto, cpu, cuda, cuda:N`}},
 		{"empty required value", withOutput(`""`), []string{
 			`train.output_dir = "" (run.yaml:4): is empty, but required; allowed is a path`}},
 		{"empty required list", strings.Replace(required, "[train.parquet]", "[]", 1), []string{
@@ -185,7 +185,7 @@ func TestMistakesOfAllSourcesAreReportedAtOnce(t *testing.T) {
 	path := write(t, required+"device: gpu")
 	_, err := Load(LoadOptions{File: path, Environ: []string{"RMTRAIN_TRAIN_SEED=x"}, Sets: []string{"loss.margin=-1", "train.warmup_steps=1", "train.warmup_ratio=1"}})
 	want := `configs: 4 mistakes in the configuration, nothing was started
-  device = "gpu" (` + path + `:5): is not allowed; did you mean cpu? Allowed is one of auto, cpu, cuda
+  device = "gpu" (` + path + `:5): is not allowed; did you mean cpu? Allowed is one of auto, cpu, cuda, cuda:N
   train.seed = "x" (RMTRAIN_TRAIN_SEED): is not an integer; allowed is an integer, at least 0
   loss.margin = "-1" (--set): is out of range; allowed is a number, at least 0
   train.warmup_steps = "1" (--set): cannot be combined with train.warmup_ratio: give one of them`

@@ -4,24 +4,70 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"rmtrain/kernels"
 	"rmtrain/kernels/cpu"
 )
 
-// devices are the values of --device and of the configuration's device.
-var devices = []string{"auto", "cpu", "cuda"}
+// devices are the values of --device and of the configuration's device; cuda:N is the GPU
+// of that number.
+var devices = []string{"auto", "cpu", "cuda", "cuda:N"}
 
-// openBackend returns the backend for a device. Only this file knows which exist.
-func openBackend(device string, dt kernels.DType) (kernels.Backend, error) {
-	switch device {
-	case "auto", "cpu":
-		return cpu.New(dt)
-	case "cuda":
-		return nil, fmt.Errorf("device cuda: this program was built without CUDA (use device cpu)")
+// A device is where to compute, as a user names it.
+type device struct {
+	kind   string // auto, cpu or cuda
+	number int    // of the GPU
+}
+
+func parseDevice(name string) (device, error) {
+	if number, ok := strings.CutPrefix(name, "cuda:"); ok {
+		n, err := strconv.ParseUint(number, 10, 16)
+		if err == nil {
+			return device{"cuda", int(n)}, nil
+		}
+	} else if slices.Contains(devices, name) {
+		return device{kind: name}, nil
 	}
-	return nil, fmt.Errorf("device %q is unknown (choose one of %q)", device, devices)
+	return device{}, fmt.Errorf("device %q is unknown (choose one of %q)", name, devices)
+}
+
+func knownDevice(name string) bool {
+	_, err := parseDevice(name)
+	return err == nil
+}
+
+// openBackend returns the backend for a device. Only this file, and the one that knows
+// whether CUDA is built, know which exist. auto is the first GPU if there is one, and a GPU
+// that cannot be used is an error: the CPU in its place would be a hundred times slower
+// without a word.
+func openBackend(name string, dt kernels.DType) (kernels.Backend, error) {
+	d, err := parseDevice(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case d.kind == "cuda":
+		return openCUDA(dt, d.number)
+	case d.kind == "auto" && haveGPU():
+		b, err := openCUDA(dt, 0)
+		if err != nil {
+			return nil, fmt.Errorf("%w (or choose device cpu)", err)
+		}
+		return b, nil
+	}
+	return cpu.New(dt)
+}
+
+// memoryOf returns what is available where b computes.
+func memoryOf(b kernels.Backend) int64 {
+	if gpu, ok := b.(interface{ Available() (int64, error) }); ok {
+		if n, err := gpu.Available(); err == nil {
+			return n
+		}
+	}
+	return availableMemory()
 }
 
 // dtypeNames are the values of --dtype and of model.dtype.

@@ -63,7 +63,7 @@ on when the same command is given again.`,
 	f.StringVar(&o.template, "template", templateStored, "chat template: stored, transcript (Nectar's plain text), or a Jinja `file`")
 	f.StringVar(&o.onBadRow, "on-bad-row", "error", "error or skip")
 	f.StringVar(&o.dtype, "dtype", "", "float32 or bfloat16 (default: as trained)")
-	f.StringVar(&o.device, "device", "auto", "auto, cpu or cuda")
+	f.StringVar(&o.device, "device", "auto", "auto, cpu, cuda or cuda:N")
 	f.IntVar(&o.maxLength, "max-length", 0, "tokens that a conversation keeps (default: as trained)")
 	f.IntVar(&o.batchTokens, "batch-tokens", 8192, "most tokens of a forward pass; bounds memory, never changes a score")
 	_ = c.MarkFlagRequired("checkpoint") // it fails for unknown flags only
@@ -83,7 +83,7 @@ func (o *evalOptions) check() error {
 		return fmt.Errorf("eval: --max-length %d must not be negative", o.maxLength)
 	case o.output == "" && o.overwrite:
 		return errors.New("eval: --overwrite needs --output DIR")
-	case !slices.Contains(devices, o.device):
+	case !knownDevice(o.device):
 		return fmt.Errorf("eval: --device %q is unknown (choose one of %q)", o.device, devices)
 	case o.dtype != "" && !slices.Contains(dtypeNames, o.dtype):
 		return fmt.Errorf("eval: --dtype %q is unknown (choose one of %q)", o.dtype, dtypeNames)

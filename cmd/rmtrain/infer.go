@@ -53,7 +53,7 @@ the exit status is 1. Tokens are counted before truncation.`,
 	f.StringVar(&o.output, "output", "-", "`file` for the scores, which appears when it is complete; - is standard output")
 	f.StringVar(&o.dtype, "dtype", "", "float32 or bfloat16 (default: as trained)")
 	f.IntVar(&o.maxLength, "max-length", 0, "tokens that a conversation keeps (default: as trained)")
-	f.StringVar(&o.device, "device", "auto", "auto, cpu or cuda")
+	f.StringVar(&o.device, "device", "auto", "auto, cpu, cuda or cuda:N")
 	f.IntVar(&o.batchTokens, "batch-tokens", 8192, "most tokens of a forward pass; bounds memory, never changes a score")
 	f.BoolVar(&o.keep, "keep", false, "repeat the other fields of a line in its answer")
 	f.BoolVar(&o.resume, "resume", false, "go on with an --output that was interrupted")
@@ -75,7 +75,7 @@ func (o inferOptions) check() error {
 		return fmt.Errorf("infer: --max-length %d must not be negative", o.maxLength)
 	case o.output == "-" && (o.resume || o.overwrite):
 		return errors.New("infer: --resume and --overwrite need --output FILE")
-	case !slices.Contains(devices, o.device):
+	case !knownDevice(o.device):
 		return fmt.Errorf("infer: --device %q is unknown (choose one of %q)", o.device, devices)
 	case o.dtype != "" && !slices.Contains(dtypeNames, o.dtype):
 		return fmt.Errorf("infer: --dtype %q is unknown (choose one of %q)", o.dtype, dtypeNames)

@@ -10,7 +10,7 @@ import (
 
 // plan prints what the run will do, and the memory that it takes.
 func (r *trainRun) plan(context.Context) error {
-	available := availableMemory()
+	available := memoryOf(r.backend)
 	if err := r.forecast(available); err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (r *trainRun) plan(context.Context) error {
 	r.say("\nmemory%s", map[bool]string{true: ", with activations recomputed in the backward pass"}[r.options.Recompute])
 	writeMemory(r.w, f.Memory)
 	if sum := total(f.Memory); sum > available {
-		r.say("note: that is more than the %s that this machine has available (lower train.max_tokens_per_batch or data.max_length, or set train.recompute to always)", mebibytes(available))
+		r.say("note: that is more than the %s that are available (lower train.max_tokens_per_batch or data.max_length, or set train.recompute to always)", mebibytes(available))
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ certificate anew without losing a request.`,
 	f := c.Flags()
 	f.StringVar(&o.checkpoint, "checkpoint", "", "reward model: a `folder` in either dialect, or a run's output_dir")
 	f.StringVar(&o.dtype, "dtype", "", "float32 or bfloat16 (default: as trained)")
-	f.StringVar(&o.device, "device", "auto", "auto, cpu or cuda")
+	f.StringVar(&o.device, "device", "auto", "auto, cpu, cuda or cuda:N")
 	f.IntVar(&o.maxLength, "max-length", 0, "tokens that a conversation keeps (default: as trained)")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8000", "`address` and port; port 0 takes a free one")
 	f.StringArrayVar(&o.names, "served-model-name", nil, "`name` that clients may call the model (repeatable; default: the folder's)")
@@ -93,7 +93,7 @@ func (o serveOptions) check() error {
 		return fmt.Errorf("serve: --max-batch-tokens %d must be from 1 to %d", l.BatchTokens, maxBatchTokens)
 	case o.maxLength < 0:
 		return fmt.Errorf("serve: --max-length %d must not be negative", o.maxLength)
-	case !slices.Contains(devices, o.device):
+	case !knownDevice(o.device):
 		return fmt.Errorf("serve: --device %q is unknown (choose one of %q)", o.device, devices)
 	case o.dtype != "" && !slices.Contains(dtypeNames, o.dtype):
 		return fmt.Errorf("serve: --dtype %q is unknown (choose one of %q)", o.dtype, dtypeNames)

@@ -60,7 +60,7 @@ path is above its tolerance or cannot be taken.`,
 	f.Lookup("python").NoOptDefVal = anyPython
 	f.Float64Var(&o.tolerance, "tolerance", 0, "of --against and --python, relative to the largest score (default: by dtype)")
 	f.StringVar(&o.dtype, "dtype", "", "float32 or bfloat16 (default: as trained)")
-	f.StringVar(&o.device, "device", "auto", "auto, cpu or cuda")
+	f.StringVar(&o.device, "device", "auto", "auto, cpu, cuda or cuda:N")
 	f.IntVar(&o.maxLength, "max-length", 0, "tokens that a conversation keeps (default: as trained)")
 	f.IntVar(&o.batchTokens, "batch-tokens", 8192, "most tokens of a forward pass; bounds memory")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON")
@@ -79,7 +79,7 @@ func (o verifyOptions) check() error {
 		return fmt.Errorf("verify: --max-length %d must not be negative", o.maxLength)
 	case !(o.tolerance >= 0 && o.tolerance <= 1):
 		return fmt.Errorf("verify: --tolerance %v must be from 0 to 1", o.tolerance)
-	case !slices.Contains(devices, o.device):
+	case !knownDevice(o.device):
 		return fmt.Errorf("verify: --device %q is unknown (choose one of %q)", o.device, devices)
 	case o.dtype != "" && !slices.Contains(dtypeNames, o.dtype):
 		return fmt.Errorf("verify: --dtype %q is unknown (choose one of %q)", o.dtype, dtypeNames)

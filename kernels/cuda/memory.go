@@ -90,6 +90,15 @@ func (m *memory) refused(err error, tag string, t kernels.Tensor) error {
 		gib(int64(t.Bytes()))+" GiB", tag, t.DType, t.Shape, m.device.name, err, free, total, m.table())
 }
 
+// Available returns the bytes of the device's memory that nobody uses.
+func (m *memory) Available() (free int64, err error) {
+	err = m.device.with(func() error {
+		free, _, err = cu.MemInfo()
+		return err
+	})
+	return free, err
+}
+
 // table lists the bytes in use by tag, the largest first.
 func (m *memory) table() string {
 	used := m.Used()

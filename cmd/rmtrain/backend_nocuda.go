@@ -1,0 +1,15 @@
+//go:build !cuda
+
+package main
+
+import (
+	"errors"
+
+	"rmtrain/kernels"
+)
+
+func openCUDA(kernels.DType, int) (kernels.Backend, error) {
+	return nil, errors.New("device cuda: this program was built without CUDA (use device cpu, or build it with make cuda; see docs/cuda.md)")
+}
+
+func haveGPU() bool { return false }
