@@ -45,3 +45,21 @@ func TestKernelSources(t *testing.T) {
 		}
 	}
 }
+
+// A file with another tag, or with none, would be left out without a word, or break the
+// build of those who have no cuda.h.
+func TestGoFilesHaveTheTag(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no Go files: %v", err)
+	}
+	for _, f := range files {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f != "doc.go" && !strings.HasPrefix(string(raw), "//go:build nvidia\n") {
+			t.Errorf("%s does not begin with the build tag nvidia", f)
+		}
+	}
+}
