@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/schollz/progressbar/v3"
@@ -208,15 +207,15 @@ func (t *trainer) logIfDue() error {
 	return t.log.write(line)
 }
 
-// describe puts a metrics line in words, every field always at the same place.
+// describe puts the most of a metrics line in words, every field always at the same
+// place: as much as 120 columns hold.
 func (t *trainer) describe(m metricsLine) string {
-	loss := "   none"
+	loss := "  none"
 	if m.Loss != nil {
-		loss = fmt.Sprintf("%7.4f", *m.Loss)
+		loss = fmt.Sprintf("%6.4f", *m.Loss)
 	}
-	return fmt.Sprintf("%s  loss %s  acc %.3f  margin %6.3f  score %6.2f±%-5.2f  grad %7.3f  lr %.2e  %s prompts/s  %s tok/s  %s shared  %s peak  acc by rank%s",
-		t.at(m.Step), loss, m.PairwiseAccuracy, m.Margin, m.ScoreMean, m.ScoreStd, m.GradNorm, m.LearningRate,
-		brief(m.PromptsPerSecond), brief(m.TokensPerSecond), brief(m.RowsPerSecond), t.percent(m.Utilization), shares(m.PerRankAccuracy))
+	return fmt.Sprintf("%s  loss %s  acc %.3f  margin %6.3f  grad %6.3f  lr %.2e %s tok/s  %s peak",
+		t.at(m.Step), loss, m.PairwiseAccuracy, m.Margin, m.GradNorm, m.LearningRate, brief(m.TokensPerSecond), t.percent(m.Utilization))
 }
 
 // at says where in the run step is.
@@ -230,15 +229,6 @@ func (t *trainer) percent(share float64) string {
 		return "  ?%"
 	}
 	return fmt.Sprintf("%3.0f%%", 100*share)
-}
-
-// shares prints shares in percent.
-func shares(xs []float64) string {
-	var b strings.Builder
-	for _, x := range xs {
-		fmt.Fprintf(&b, " %3.0f", 100*x)
-	}
-	return b.String()
 }
 
 // brief prints a rate in six columns, such as "53.6k ".

@@ -1,6 +1,21 @@
 package train
 
-import "testing"
+import (
+	"testing"
+	"unicode/utf8"
+)
+
+func TestTheStepLineFits120Columns(t *testing.T) {
+	t.Parallel()
+	r := &trainer{in: Inputs{PeakFLOPS: 1}, plan: &plan{groups: 4000, perStep: 8, perEpoch: 500, total: 99999}}
+	loss := 9.87654
+	line := r.describe(metricsLine{
+		Step: 12345, Loss: &loss, PairwiseAccuracy: 1, Margin: -9.8765, GradNorm: 98.765, LearningRate: 1.23e-5, TokensPerSecond: 98765, Utilization: 1,
+	})
+	if n := utf8.RuneCountInString(line); n > 120 {
+		t.Errorf("%d columns: %s", n, line)
+	}
+}
 
 func TestRatesAreBrief(t *testing.T) {
 	t.Parallel()
