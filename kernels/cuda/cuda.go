@@ -15,6 +15,8 @@ type backend struct {
 	act kernels.DType // of activations and weights
 	lt  *cublasLt
 
+	attention attention
+
 	// Scratch memory grows and is kept: operations run one after the other.
 	parts region // gradients of weights by chunks of rows, and partial sums
 	links region // rows of the same id: next, then follows
@@ -66,7 +68,7 @@ func (b *backend) Name() string {
 
 // Close gives back all memory and the device; the tensors are invalid afterwards.
 func (b *backend) Close() error {
-	err := b.memory.close(&b.parts, &b.links, &b.fault)
+	err := b.memory.close(append(b.attention.regions(), &b.parts, &b.links, &b.fault)...)
 	if b.lt != nil {
 		err = errors.Join(err, b.lt.close(b.device))
 	}

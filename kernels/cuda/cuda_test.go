@@ -4,7 +4,6 @@ package cuda
 
 import (
 	"os"
-	"strings"
 	"testing"
 
 	"rmtrain/kernels"
@@ -54,9 +53,6 @@ func TestConformance(t *testing.T) {
 		t.Run(dt.String(), func(t *testing.T) {
 			b := newBackend(t, dt)
 			for _, name := range kerneltest.Names() {
-				if strings.Contains(name, "Attention") {
-					continue // there is none yet
-				}
 				for _, err := range kerneltest.Errors(b, dt, name) {
 					t.Errorf("%s: %v", name, err)
 				}

@@ -33,6 +33,10 @@ __device__ __forceinline__ unsigned shared_address(const void* p) { return (unsi
 __device__ __forceinline__ void cp_async_16(unsigned dst, const void* src, bool valid) {
 	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(valid ? 16 : 0) : "memory");
 }
+// Copies 8 bytes.
+__device__ __forceinline__ void cp_async_8(unsigned dst, const void* src) {
+	asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(dst), "l"(src) : "memory");
+}
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> __device__ __forceinline__ void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
 

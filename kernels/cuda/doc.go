@@ -12,6 +12,4 @@
 // the bit and that of a row does not depend on what else is in the batch. For matrix
 // products that is cublasLt's doing: it gets the same algorithm, without split sums,
 // whatever the number of rows; see cublaslt.go.
-//
-// Attention is missing yet: it fails with an error that says so.
 package cuda

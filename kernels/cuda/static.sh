@@ -12,7 +12,8 @@
 #   blocks   that fit on a multiprocessor at once; warps: theirs
 #   fchk     slow divisions in the whole kernel: a flaw in a loop with tensor instructions
 #
-# and of the loop with most tensor instructions, or else the longest:
+# and of the loop with most tensor instructions, of several the shortest (the inner one, or the
+# one without a mask), or else the longest:
 #
 #   loop     instructions; tensor, ldsm, mufu and fp of them are mma, ldmatrix, special
 #            functions and arithmetic of float32
@@ -72,7 +73,8 @@ describe() {
 			if (kernel == "") return
 			best = -1
 			for (l = 1; l <= loops; l++) {
-				n = share(TENSOR, l) * 100000 + to[l] - from[l]
+				n = to[l] - from[l]
+				if (share(TENSOR, l)) n = share(TENSOR, l) * 100000 - n
 				if (n > best) { best = n; at = l }
 			}
 			smem = shared[kernel] + dynamic[kernel]

@@ -1,0 +1,90 @@
+//go:build nvidia
+
+package cuda
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"rmtrain/kernels"
+)
+
+// An attentionKernel is one of those compiled for several numbers of channels, and the sizes
+// of its tiles: packed query rows of a block, and keys that arrive together.
+type attentionKernel struct {
+	name       string
+	act        kernels.DType
+	rows, keys int32
+	shared     int // bytes of dynamic shared memory
+}
+
+// A backKernel is the kernel of dQ with those of dK and dV, which have as many key rows to
+// a block.
+type backKernel struct {
+	attentionKernel
+	byKeys []string
+}
+
+// unit is what scores are multiplied by besides 1/sqrt(channels): with bfloat16 they are in
+// units of log 2.
+func (k attentionKernel) unit() float32 {
+	if k.act == kernels.BF16 {
+		return math.Log2E
+	}
+	return 1
+}
+
+// scale is the factor of scores with so many channels.
+func (k attentionKernel) scale(channels int) float32 {
+	return float32(float64(k.unit()) / math.Sqrt(float64(channels)))
+}
+
+// The channels that kernels are compiled for. Fewer run as the next larger number.
+var (
+	tensorChannels = []int{64, 96, 128, 256}
+	floatChannels  = []int{32, 64, 128, 256}
+)
+
+// compiledFor returns the least of the numbers that is at least channels.
+func compiledFor(channels int, numbers []int) (int, error) {
+	i := slices.IndexFunc(numbers, func(n int) bool { return channels <= n })
+	if i < 0 {
+		return 0, fmt.Errorf("heads of %d channels: the kernels have up to %d (use device cpu)", channels, numbers[len(numbers)-1])
+	}
+	return numbers[i], nil
+}
+
+// Bytes of a row of channels in shared memory: bfloat16 with an unused chunk of 16 bytes,
+// float32 with an unused element.
+func tensorRow(channels int) int { return 2*channels + 16 }
+func floatRow(channels int) int  { return 4 * (channels + 1) }
+
+// The float32 kernels have 16 rows to a block and take 32 others at a time.
+const floatRows, floatOthers = 16, 32
+
+func forwardKernel(act kernels.DType, channels int) (attentionKernel, error) {
+	if act == kernels.F32 {
+		n, err := compiledFor(channels, floatChannels)
+		return attentionKernel{fmt.Sprintf("attention_f32_%d", n), act, floatRows, floatOthers, 2*floatOthers*floatRow(n) + floatRows*4*n}, err
+	}
+	n, err := compiledFor(channels, tensorChannels)
+	tile := map[int][2]int{64: {128, 64}, 96: {128, 64}, 128: {128, 48}, 256: {64, 48}}[n] // Forward in attention.cu
+	return attentionKernel{fmt.Sprintf("attention_%d", n), act, int32(tile[0]), int32(tile[1]), (tile[0] + 2*tile[1]) * tensorRow(n)}, err
+}
+
+func backKernels(act kernels.DType, channels int) (backKernel, error) {
+	if act == kernels.F32 {
+		n, err := compiledFor(channels, floatChannels)
+		q := attentionKernel{fmt.Sprintf("attention_back_q_f32_%d", n), act, floatRows, floatOthers, 2*floatOthers*floatRow(n) + 2*floatRows*4*n}
+		return backKernel{q, []string{fmt.Sprintf("attention_back_kv_f32_%d", n)}}, err
+	}
+	n, err := compiledFor(channels, tensorChannels)
+	const rows = 64
+	step := map[int]int{64: 64, 96: 32, 128: 32, 256: 16}[n] // Back in attention_back.cu
+	q := attentionKernel{fmt.Sprintf("attention_back_q_%d", n), act, rows, int32(step), max(2*rows, 4*step) * tensorRow(n)}
+	if n == 256 {
+		return backKernel{q, []string{"attention_back_v_256", "attention_back_k_256"}}, err
+	}
+	return backKernel{q, []string{fmt.Sprintf("attention_back_kv_%d", n)}}, err
+}
