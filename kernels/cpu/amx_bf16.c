@@ -31,6 +31,7 @@
 #define BF16 1
 #include "vectors.h"
 #include "amx_pack.h"
+#include "attention_shape.h"
 
 #define KC 512
 #define KB 2048
@@ -181,5 +182,11 @@ static void gemm(const gemm_args *g, long ilo, long ihi, long jlo, long jhi, flo
 	_tile_release();
 }
 
-const amx_set amx_bf16 = {.columns = columns, .scratch = scratch, .pack_rows = pack_rows, .gemm = gemm};
+#include "attention_amx.h"
+#include "attention_amx_back.h"
+
+const amx_set amx_bf16 = {
+	.columns = columns, .scratch = scratch, .pack_rows = pack_rows, .gemm = gemm,
+	.attention_scratch = amx_attention_scratch, .attention = amx_attention, .attention_back = amx_attention_back,
+};
 #endif

@@ -1,6 +1,7 @@
 package cpu
 
 // #include "kernels.h"
+// #include "amx.h"
 import "C"
 
 import (
@@ -22,6 +23,10 @@ func (b *backend) Attention(out, lse, qkv kernels.Tensor, segs []kernels.Segment
 	a := arguments(h)
 	a.out, a.lse, a.qkv = ptr(out), floats(lse), ptr(qkv)
 	b.byCost(&a, func(p *C.piece, kv C.long, scratch *C.float) {
+		if b.onTiles() {
+			C.run_amx_attention(b.tiles, &a, p, kv, scratch)
+			return
+		}
 		C.run_attention(b.set, &a, p, kv, scratch)
 	})
 }
@@ -47,6 +52,10 @@ func (b *backend) AttentionBack(dqkv, dout, out, lse, qkv kernels.Tensor, segs [
 	a.out, a.lse, a.qkv, a.dout, a.dqkv = ptr(out), floats(lse), ptr(qkv), ptr(dout), ptr(dqkv)
 	parts := cfloats(b.parts.floats())
 	b.byCost(&a, func(p *C.piece, kv C.long, scratch *C.float) {
+		if b.onTiles() {
+			C.run_amx_attention_back(b.tiles, &a, p, kv, parts, scratch)
+			return
+		}
 		C.run_attention_back(b.set, &a, p, kv, parts, scratch)
 	})
 	const unit = 16
@@ -55,6 +64,10 @@ func (b *backend) AttentionBack(dqkv, dout, out, lse, qkv kernels.Tensor, segs [
 		C.run_kv_sum(b.set, &a, pieces, C.long(len(b.pieces)), parts, role, C.long(unit*i), C.long(min(rows, unit*(i+1))), scratch)
 	})
 }
+
+// onTiles reports whether attention is computed on AMX. It does not depend on shapes,
+// since a row's bits may not depend on the rows beside it.
+func (b *backend) onTiles() bool { return b.act == kernels.BF16 && b.tiles != nil }
 
 func (b *backend) wantAttention(op string, h kernels.Heads, qkv, out, lse kernels.Tensor) {
 	if h.Q <= 0 || h.KV <= 0 || h.Dim <= 0 || h.Q%h.KV != 0 || h.Window < 0 {

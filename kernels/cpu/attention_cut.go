@@ -1,6 +1,7 @@
 package cpu
 
 // #include "kernels.h"
+// #include "amx.h"
 import "C"
 
 import (
@@ -83,6 +84,10 @@ func (b *backend) byCost(a *C.attention_args, task func(p *C.piece, kv C.long, s
 func (b *backend) attentionScratch(a *C.attention_args) int {
 	need := 0
 	for i := range b.pieces {
+		if b.onTiles() {
+			need = max(need, int(C.run_amx_attention_scratch(b.tiles, a, &b.pieces[i])))
+			continue
+		}
 		need = max(need, int(C.run_attention_scratch(b.set, a, &b.pieces[i])))
 	}
 	return need

@@ -93,6 +93,40 @@ func attendAll(t *testing.T, b *backend, h kernels.Heads, qkv, dout kernels.Tens
 	return slices.Clone(raw(dqkv))
 }
 
+// TestNaNOfAHiddenKey puts NaN just before what the answer's first row sees through
+// its window: the answer's results and gradients do not know of it.
+func TestNaNOfAHiddenKey(t *testing.T) {
+	each(t, func(t *testing.T, b *backend) {
+		const prompt, answer, window = 100, 50, 40
+		h := kernels.Heads{Q: 4, KV: 2, Dim: 16, Window: window}
+		segs := answers(prompt, 1, answer)
+		r := rand.New(rand.NewPCG(15, 16))
+		qkv, dout := filled(t, b, r, b.act, prompt+answer, h.QKV()), filled(t, b, r, b.act, prompt+answer, h.Q*h.Dim)
+		hidden := raw(qkv.Slice(prompt-window, prompt-window+1))
+		for i := range hidden {
+			hidden[i] = 0xff // NaN in either type
+		}
+		out, lse, dqkv := filled(t, b, nil, b.act, prompt+answer, h.Q*h.Dim), filled(t, b, nil, kernels.F32, prompt+answer, h.Q), filled(t, b, nil, b.act, prompt+answer, h.QKV())
+		b.Attention(out, lse, qkv, segs, h)
+		b.AttentionBack(dqkv, dout, out, lse, qkv, segs, h)
+		for name, x := range map[string]kernels.Tensor{"out": out, "lse": lse, "dqkv": dqkv} {
+			if !allNumbers(x.Slice(prompt, prompt+answer)) {
+				t.Errorf("%s of the answer has a NaN", name)
+			}
+			if allNumbers(x.Slice(0, prompt)) {
+				t.Errorf("%s of the prompt has none", name)
+			}
+		}
+	})
+}
+
+func allNumbers(x kernels.Tensor) bool {
+	if x.DType == kernels.F32 {
+		return !slices.ContainsFunc(float32s(x), func(v float32) bool { return v != v })
+	}
+	return !slices.ContainsFunc(halves(raw(x)), func(h uint16) bool { return !isNumber(h) })
+}
+
 // BenchmarkAttentionShapes runs a long shared prompt, one conversation, and long
 // sequences with few kv heads.
 func BenchmarkAttentionShapes(b *testing.B) {
