@@ -27,6 +27,7 @@ var deps = map[string]string{
 	"kernels/reference":       "kernels",
 	"kernels/cpu":             "kernels",
 	"kernels/cuda":            "kernels",
+	"kernels/emulator":        "",
 	"kernels/kerneltest":      "kernels kernels/reference",
 	"kernels/llama":           "kernels data",
 	"train":                   "checkpoints configs data kernels kernels/llama loss train/report",
@@ -38,7 +39,7 @@ var deps = map[string]string{
 }
 
 func TestImports(t *testing.T) {
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "rmtrain/...").Output()
+	out, err := exec.Command("go", "list", "-tags=nvidia", "-json=ImportPath,Imports", "rmtrain/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

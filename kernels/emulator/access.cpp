@@ -24,6 +24,7 @@ static void take_hints(Decoder& d) {
 }
 
 static void note_traffic(Warp& w, const Insn& i, const u64* at) {
+	if (!settings.stats) return;
 	Traffic& t = w.kernel->traffic;
 	const u32 bytes = i.width * i.n;
 	if (i.kind == LD_GLOBAL) count_sectors(t.load_sectors, t.load_bytes, at, w.active, bytes);
@@ -41,18 +42,46 @@ static u64 sign_extend(u64 x, u8 width) {
 	return (u64)((i64)(x << unused) >> unused);
 }
 
+static inline u64 read_bytes(const u8* p, u8 width) {
+	u64 x = 0;
+	switch (width) {
+	case 1: memcpy(&x, p, 1); break;
+	case 2: memcpy(&x, p, 2); break;
+	case 4: memcpy(&x, p, 4); break;
+	default: memcpy(&x, p, 8);
+	}
+	return x;
+}
+
+static void put_loaded(Warp& w, const Insn& i, int lane, const u8* p) {
+	for (int j = 0; j < i.n; j++, p += i.width) {
+		const u64 x = read_bytes(p, i.width);
+		put(w, i.v[j], i.dw, lane, i.is_signed ? sign_extend(x, i.width) : x);
+	}
+}
+
+// Do all lanes read one place? Then two of them are enough to tell whether that is in
+// order: at least one of any two is not the lane that may have written it.
+static bool is_broadcast(const Warp& w, const Insn& i, const u64* at) {
+	const u64 address = at[first_lane(w.active)];
+	if (i.space == LOCAL_SPACE || (i.space == GENERIC && address < LOCAL + WINDOW)) return false;
+	bool same = true;
+	each_lane(w, [&](int l) { same &= at[l] == address; });
+	return same;
+}
+
 static void load(Warp& w, const Insn& i) {
-	u64 at[32];
+	u64 at[32] = {};
 	const u32 bytes = i.width * i.n;
-	each_lane(w, [&](int l) {
-		at[l] = lane_address(w, i.address, l);
-		const u8* p = resolve(w, l, i.space, at[l], bytes, i.flag ? READ_ONLY : READ, bytes);
-		for (int j = 0; j < i.n; j++, p += i.width) {
-			u64 x = 0;
-			memcpy(&x, p, i.width);
-			put(w, i.v[j], i.dw, l, i.is_signed ? sign_extend(x, i.width) : x);
-		}
-	});
+	const Access access = i.flag ? READ_ONLY : READ;
+	each_lane(w, [&](int l) { at[l] = lane_address(w, i.address, l); });
+	if (is_broadcast(w, i, at)) {
+		const int first = first_lane(w.active), last = 31 - __builtin_clz(w.active);
+		const u8* p = resolve(w, first, i.space, at[first], bytes, access, bytes);
+		if (last != first) resolve(w, last, i.space, at[last], bytes, access, bytes);
+		each_lane(w, [&](int l) { put_loaded(w, i, l, p); });
+	} else
+		each_lane(w, [&](int l) { put_loaded(w, i, l, resolve(w, l, i.space, at[l], bytes, access, bytes)); });
 	note_traffic(w, i, at);
 }
 

@@ -23,7 +23,7 @@ static void cp_async(Warp& w, const Insn& i) {
 		set_pending(w, (u32)destination, i.n, true);
 		w.open_copies[l].push_back({(u32)destination, source, i.n, (u8)from_source});
 	});
-	count_sectors(w.kernel->traffic.load_sectors, w.kernel->traffic.load_bytes, at, reading, i.n);
+	if (settings.stats) count_sectors(w.kernel->traffic.load_sectors, w.kernel->traffic.load_bytes, at, reading, i.n);
 }
 
 static void close_group(Warp& w, int lane) {

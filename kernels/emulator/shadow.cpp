@@ -35,7 +35,7 @@ void need_whole_warp(const Warp& w, const char* what) {
 // ---- order
 
 // Did what the stamp stands for happen before what this thread does now?
-static bool before(const Warp& w, u32 thread, const Stamp& s) {
+static inline bool before(const Warp& w, u32 thread, const Stamp& s) {
 	if (s.block < w.block->first_serial) return true;  // nobody, or an earlier launch
 	if (s.block != w.block->serial) return false;      // another block of this launch
 	if (s.thread == thread) return true;
@@ -44,7 +44,7 @@ static bool before(const Warp& w, u32 thread, const Stamp& s) {
 }
 
 // Have all readers since the last write read before now?
-static bool readers_before(const Warp& w, u32 thread, const Cell& c) {
+static inline bool readers_before(const Warp& w, u32 thread, const Cell& c) {
 	if (!before(w, thread, c.read)) return false;
 	if (c.read.block < w.block->first_serial) return true;
 	if (c.other_blocks) return false;
@@ -53,7 +53,7 @@ static bool readers_before(const Warp& w, u32 thread, const Cell& c) {
 	return true;
 }
 
-static void note_write(Cell& c, const Warp& w, u32 thread, int lane, const Stamp& now) {
+static inline void note_write(Cell& c, const Warp& w, u32 thread, int lane, const Stamp& now) {
 	if (!before(w, thread, c.write)) report(w, lane, "race: this write and an earlier write of another thread are not ordered");
 	if (!readers_before(w, thread, c)) report(w, lane, "race: this write and an earlier read of another thread are not ordered");
 	c.write = now;
@@ -61,13 +61,17 @@ static void note_write(Cell& c, const Warp& w, u32 thread, int lane, const Stamp
 	c.readers = 0, c.other_blocks = 0, c.valid = 1;
 }
 
-static void note_read(Cell& c, const Warp& w, u32 thread, int lane, const Stamp& now, const char* unwritten) {
+static void complain_of_read(Cell& c, const Warp& w, u32 thread, int lane, const char* unwritten) {
 	if (!before(w, thread, c.write)) report(w, lane, "race: this read and an earlier write of another thread are not ordered");
 	if (c.pending) report(w, lane, "read of data that cp.async has not delivered: cp.async.wait_group is missing");
-	if (!c.valid) {
-		report(w, lane, unwritten);
-		c.valid = 1;
-	}
+	if (c.valid) return;
+	report(w, lane, unwritten);
+	c.valid = 1;
+}
+
+static inline void note_read(Cell& c, const Warp& w, u32 thread, int lane, const Stamp& now, const char* unwritten) {
+	if (!c.valid || c.pending || !before(w, thread, c.write)) [[unlikely]]
+		complain_of_read(c, w, thread, lane, unwritten);
 	if (c.read.block != now.block) {
 		c.other_blocks = c.read.block >= w.block->first_serial;
 		c.readers = 0;

@@ -38,7 +38,7 @@ template <bool STORE> static void move_matrices(Warp& w, const Insn& i) {
 			if (STORE) memcpy(p, tile[r], 16);
 			else memcpy(tile[r], p, 16);
 		}
-		count_banks(w.kernel->traffic, rows, 0xff, 16);
+		if (settings.stats) count_banks(w.kernel->traffic, rows, 0xff, 16);
 		if (!STORE)
 			for (int l = 0; l < 32; l++) values[l] = pair_of(tile, l, i.flag);
 	}

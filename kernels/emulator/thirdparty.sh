@@ -35,6 +35,8 @@ for what in "$@"; do
 		exit 1
 		;;
 	esac
+	# Triton: keep its cache here, and fuse as it has done so far.
+	export TRITON_CACHE_DIR=$PWD/$out/triton TRITON_DEFAULT_FP_FUSION=1
 	for seed in 0 1 2; do
 		EMULATOR_SEED=$seed PYTHONPATH=$sources "$out/venv/bin/python" "$sources/check_$what.py" build/emulator/libcuda.so.1 "$out"
 	done

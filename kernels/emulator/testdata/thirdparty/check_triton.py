@@ -69,7 +69,7 @@ random = numpy.random.default_rng(1)
 m, n, k = 128, 192, 256
 a, b = bf16(random.standard_normal((m, k))), bf16(random.standard_normal((k, n)))
 compiled = Compiled(matmul, {"c": "*bf16", "a": "*bf16", "b": "*bf16", "n": "i32", "k": "i32"}, {"BM": 64, "BN": 64, "BK": 32}, range(5), 4, 3)
-for instruction in ["mma.sync", "ldmatrix", "cp.async"]:
+for instruction in ["mma.sync", "ldmatrix.sync.aligned.m8n8.x4.shared", "ldmatrix.sync.aligned.m8n8.x4.trans", "cp.async"]:
     if instruction not in compiled.ptx:
         raise SystemExit(f"Triton's product has no {instruction}: it proves nothing of it")
 out = device.alloc(m * n * 2)
