@@ -20,6 +20,8 @@
 #   tensor%  cycles that its tensor instructions take at the card's full rate, of the cycles
 #            in which it is issued: the share of the peak that it cannot exceed. It counts
 #            both sides of branches, and it is a bound, not a forecast.
+#   shared%  the same with the cycles in which shared memory, which four warps share, delivers
+#            128 bytes each to ldmatrix and takes them from cp.async: another bound
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -69,7 +71,7 @@ describe() {
 			if (smem) n = least(n, int((arch == "sm_80" ? 167936 : 233472) / (smem + 1024)))
 			return least(least(n, int(2048 / threads[kernel])), 32)
 		}
-		function finish(   l, at, best, n, smem, b, len, tensor, fchk, i, cycles) {
+		function finish(   l, at, best, n, smem, b, len, tensor, fchk, i, cycles, lines) {
 			if (kernel == "") return
 			best = -1
 			for (l = 1; l <= loops; l++) {
@@ -85,8 +87,9 @@ describe() {
 			# m16n8k16 is 2048 multiplications and additions; a quarter of a multiprocessor
 			# does 256 of them a cycle on an A100, 512 on an H100
 			cycles = tensor * (arch == "sm_80" ? 8 : 4)
-			printf "%-28s %-6s %4d %5d %6d %6d %5d %4d | %5d %6d %5d %5d %5d %6.0f%%%s\n", kernel, arch, regs[kernel], spill[kernel], smem, b, b * threads[kernel] / 32, fchk,
-				len, tensor, loops ? share("^LDSM", at) : 0, loops ? share("^MUFU", at) : 0, loops ? share("^F(FMA|ADD|MUL|MNMX|SEL)", at) : 0, len ? 100 * least(1, cycles / len) : 0,
+			lines = loops ? 4 * share("^(LDSM.*[.]4$|LDGSTS.*[.]128$)", at) : 0
+			printf "%-28s %-6s %4d %5d %6d %6d %5d %4d | %5d %6d %5d %5d %5d %6.0f%% %6.0f%%%s\n", kernel, arch, regs[kernel], spill[kernel], smem, b, b * threads[kernel] / 32, fchk,
+				len, tensor, loops ? share("^LDSM", at) : 0, loops ? share("^MUFU", at) : 0, loops ? share("^F(FMA|ADD|MUL|MNMX|SEL)", at) : 0, len ? 100 * least(1, cycles / len) : 0, lines ? 100 * least(1, cycles / (4 * lines)) : 0,
 				(spill[kernel] > 0 || b < 1 || (tensor && share("^FCHK", at)) ? " FLAW" : "")
 			split("", op); split("", label); split("", from); split("", to)
 			count = loops = 0
@@ -96,7 +99,7 @@ describe() {
 }
 
 {
-	printf '%-28s %-6s %4s %5s %6s %6s %5s %4s | %5s %6s %5s %5s %5s %7s\n' kernel arch regs spill shared blocks warps fchk loop tensor ldsm mufu fp tensor%
+	printf '%-28s %-6s %4s %5s %6s %6s %5s %4s | %5s %6s %5s %5s %5s %7s %7s\n' kernel arch regs spill shared blocks warps fchk loop tensor ldsm mufu fp tensor% shared%
 	for ptx in kernels/cuda/*.ptx; do
 		for arch in sm_80 sm_90a; do describe "$(basename "$ptx" .ptx)" $arch; done
 	done
