@@ -206,5 +206,12 @@ func backends(t testing.TB, dt kernels.DType) []kernels.Backend {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
-	return append(out, b)
+	out = append(out, b)
+	if gpu != nil {
+		out = append(out, gpu(t, dt)...)
+	}
+	return out
 }
+
+// gpu returns the GPU's backends; cuda_test.go sets it where it is built.
+var gpu func(t testing.TB, dt kernels.DType) []kernels.Backend
