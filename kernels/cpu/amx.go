@@ -3,14 +3,24 @@ package cpu
 // #include "amx.h"
 import "C"
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"rmtrain/kernels"
+)
 
 // tileBlock is the unit in which AMX products are cut.
 const tileBlock = C.AMX_BLOCK
 
+// onTiles tells whether products are computed on AMX tiles.
+func (b *backend) onTiles() bool { return b.act == kernels.BF16 && b.tiles != nil }
+
+// A multiplication takes a sixth of a nanosecond at most, so packing costs more of them.
+var tileCosts = costs{160, 32}
+
 // tileProduct is MatMul on AMX tiles.
 func (b *backend) tileProduct(g *C.gemm_args) {
-	if g.a.cs != 1 && !b.packTiles(g) {
+	if !b.packTiles(g) {
 		return
 	}
 	m, n := int(g.m), int(g.n)
@@ -24,7 +34,7 @@ func (b *backend) tileProduct(g *C.gemm_args) {
 
 // tilePlan cuts c[m,n] into tasks; see plan.
 func (b *backend) tilePlan(m, n, k int) (mc, nc int) {
-	return plan(m, n, tileBlock, tileBlock, int(C.run_amx_columns(b.tiles, C.long(k))))
+	return plan(m, n, tileBlock, tileBlock, int(C.run_amx_columns(b.tiles, C.long(k))), tileCosts)
 }
 
 // tileScratch is what a task of mc rows and nc columns needs, in floats.
@@ -32,7 +42,7 @@ func (b *backend) tileScratch(mc, nc, k int) int {
 	return int(C.run_amx_scratch(b.tiles, C.long(mc), C.long(nc), C.long(k)))
 }
 
-// packTiles replaces the transposed operand a by a copy in tiles.
+// packTiles replaces the operand a by a copy in tiles.
 func (b *backend) packTiles(g *C.gemm_args) bool {
 	const run = 8 // blocks that are read at a time: 512 bytes of a row
 	blocks, k := (int(g.m)+tileBlock-1)/tileBlock, (int(g.k)+tileBlock-1)/tileBlock*tileBlock
@@ -45,4 +55,12 @@ func (b *backend) packTiles(g *C.gemm_args) bool {
 	})
 	g.a.p, g.packed = dst, 1
 	return true
+}
+
+// packKept packs all of b into dst.
+func (b *backend) packKept(dst *C.float, g *C.gemm_args) {
+	blocks := (int(g.n) + tileBlock - 1) / tileBlock
+	b.parallel(blocks, 0, func(i int, _ *C.float) {
+		C.run_amx_pack_cols(b.tiles, (*C.uint16_t)(unsafe.Pointer(dst)), g.b, g.n, g.k, C.long(i), C.long(i+1))
+	})
 }

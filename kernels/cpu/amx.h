@@ -14,14 +14,16 @@
 #define AMX_KERNELS(X) \
 	/* pack_rows packs blocks [lo, hi) of a as [m/32][k/32][2 tiles] */ \
 	X(pack_rows, (dst, a, m, k, lo, hi), uint16_t *dst, mat a, long m, long k, long lo, long hi) \
-	/* gemm computes rows [ilo, ihi) and columns [jlo, jhi) of c, jhi-jlo at most columns(k) */ \
+	/* pack_cols packs blocks [lo, hi) of b, which has n columns and k rows, as [n/32][k/32][2 tiles] */ \
+	X(pack_cols, (dst, b, n, k, lo, hi), uint16_t *dst, mat b, long n, long k, long lo, long hi) \
+	/* gemm computes rows [ilo, ihi), of a that is packed, and columns [jlo, jhi), columns(k) at most, of c */ \
 	X(gemm, (g, ilo, ihi, jlo, jhi, scratch), const gemm_args *g, long ilo, long ihi, long jlo, long jhi, float *scratch) \
 	X(attention, (a, p, kv, scratch), const attention_args *a, const piece *p, long kv, float *scratch) \
 	X(attention_back, (a, p, kv, parts, scratch), const attention_args *a, const piece *p, long kv, float *parts, float *scratch)
 
 typedef struct {
-	long (*columns)(long k);                    // of c that a task computes at most
-	long (*scratch)(long m, long n, long k);    // floats for a task of m rows and n columns
+	long (*columns)(long k);                 // of c that a task computes at most
+	long (*scratch)(long m, long n, long k); // floats for a task of m rows and n columns
 	long (*attention_scratch)(const attention_args *, const piece *); // floats
 #define MEMBER(name, args, ...) void (*name)(__VA_ARGS__);
 	AMX_KERNELS(MEMBER)

@@ -15,7 +15,6 @@
 //      for each KB of k
 //        pack b: KB x columns, 1 MB, in L2
 //        for each 32 rows of a
-//          pack a: 32 x KB
 //          for each KC of k                32 x KC of a: 32 KB, in L1
 //            for each 32 columns           block: sums += a*b
 //      c (+)= sums
@@ -33,7 +32,7 @@
 #include "amx_pack.h"
 #include "attention_shape.h"
 
-#define KC 512
+#define KC 576
 #define KB 2048
 #define PANEL_BYTES (1 << 20) // of b
 #define MOST_COLUMNS 512
@@ -62,7 +61,8 @@ static long even(long n, long most)
 
 // block adds the product of a panel of a and a panel of b, over so many steps, to
 // sums [32][32], or sets them. Of 16 rows of a and fewer the second tile is left out.
-static void block(float *sums, int set, int tall, const elem *a, const elem *b, long steps)
+// So many lines of next are fetched into L2 at each step.
+static void block_fetching(float *sums, int set, int tall, const elem *a, const elem *b, long steps, const elem *next, long lines)
 {
 	const long row = 4 * AMX_BLOCK, half = 16 * AMX_BLOCK;
 	if (set) {
@@ -80,6 +80,8 @@ static void block(float *sums, int set, int tall, const elem *a, const elem *b, 
 		TILE_LOAD(4, a, 64);
 		TILE_STREAM(6, b, 64);
 		_tile_dpbf16ps(0, 4, 6);
+		for (long i = 0; i < lines; i++, next += 32)
+			__builtin_prefetch(next, 0, 2);
 		TILE_LOAD(5, a + TILE, 64);
 		_tile_dpbf16ps(2, 5, 6);
 		TILE_STREAM(7, b + TILE, 64);
@@ -97,6 +99,11 @@ static void block(float *sums, int set, int tall, const elem *a, const elem *b, 
 	TILE_STORE(1, sums + 16, row);
 	TILE_STORE(2, sums + half, row);
 	TILE_STORE(3, sums + half + 16, row);
+}
+
+static void block(float *sums, int set, int tall, const elem *a, const elem *b, long steps)
+{
+	block_fetching(sums, set, tall, a, b, steps, a, 0);
 }
 
 // deliver writes or adds rows x cols of sums, blocks of [32][32], to c.
@@ -137,45 +144,53 @@ static long columns(long k)
 static long scratch(long m, long n, long k)
 {
 	long kb = even(k, KB), cols = up(n, AMX_BLOCK);
-	return (cols + AMX_BLOCK) * kb / 2 + cols * (k > kb ? up(m, AMX_BLOCK) : AMX_BLOCK);
+	return cols * kb / 2 + cols * (k > kb ? up(m, AMX_BLOCK) : AMX_BLOCK);
 }
 
 static void pack_rows(uint16_t *dst, mat a, long m, long k, long lo, long hi)
 {
-	const long first = lo * AMX_BLOCK, panel = up(k, AMX_BLOCK) * AMX_BLOCK;
+	const long first = lo * AMX_BLOCK;
 	a.p = (const elem *)a.p + first * a.rs;
-	pack(dst + lo * panel, a, min(m, hi * AMX_BLOCK) - first, k, SIDE_A);
+	pack(dst + first * up(k, AMX_BLOCK), a, min(m, hi * AMX_BLOCK) - first, k, SIDE_A);
 }
 
-// strip multiplies 32 rows of a with panels of b.
-static void strip(float *sums, int set, int tall, const elem *a, const elem *b, long steps, long cols)
+static void pack_cols(uint16_t *dst, mat b, long n, long k, long lo, long hi)
 {
-	const long part = even(steps * AMX_BLOCK, KC) / AMX_BLOCK;
+	const long first = lo * AMX_BLOCK;
+	b = (mat){(const elem *)b.p + first * b.cs, b.cs, b.rs};
+	pack(dst + first * up(k, AMX_BLOCK), b, min(n, hi * AMX_BLOCK) - first, k, SIDE_B);
+}
+
+// strip multiplies 32 rows of a with panels of b, which are so many elements apart,
+// and fetches the rows of next.
+static void strip(float *sums, int set, int tall, const elem *a, const elem *b, long panel, long steps, long cols, const elem *next)
+{
+	const long part = even(steps * AMX_BLOCK, KC) / AMX_BLOCK, lines = BLOCK_SUMS / cols;
 	for (long l = 0; l < steps; l += part)
 		for (long j = 0; j < cols; j += AMX_BLOCK)
-			block(sums + j * AMX_BLOCK, set && l == 0, tall, a + l * STEP, b + (j / AMX_BLOCK * steps + l) * STEP, min(part, steps - l));
+			block_fetching(sums + j * AMX_BLOCK, set && l == 0, tall, a + l * STEP, b + j / AMX_BLOCK * panel + l * STEP,
+			               min(part, steps - l), next + l * STEP + j * part * lines, lines);
 }
 
 static void gemm(const gemm_args *g, long ilo, long ihi, long jlo, long jhi, float *mem)
 {
-	const long kb = even(g->k, KB), cols = jhi - jlo, wide = up(cols, AMX_BLOCK);
-	elem *b = (elem *)mem, *copy = b + wide * kb;
-	float *all = (float *)(copy + AMX_BLOCK * kb);
+	const long kb = even(g->k, KB), cols = jhi - jlo, wide = up(cols, AMX_BLOCK), whole = up(g->k, AMX_BLOCK) * AMX_BLOCK;
+	elem *packed = (elem *)mem;
+	float *all = (float *)(packed + wide * kb);
 	configure();
 	for (long k0 = 0; k0 < g->k; k0 += kb) {
 		const long k = min(kb, g->k - k0), steps = up(k, AMX_BLOCK) / AMX_BLOCK;
-		const int last = k0 + kb >= g->k;
-		pack(b, (mat){(const elem *)g->b.p + k0 * g->b.rs + jlo * g->b.cs, g->b.cs, g->b.rs}, cols, k, SIDE_B);
+		const elem *b = packed;
+		if (g->kept)
+			b = (const elem *)g->kept + jlo / AMX_BLOCK * whole + k0 * AMX_BLOCK;
+		else
+			pack(packed, (mat){(const elem *)g->b.p + k0 * g->b.rs + jlo * g->b.cs, g->b.cs, g->b.rs}, cols, k, SIDE_B);
 		for (long i = ilo; i < ihi; i += AMX_BLOCK) {
 			const long rows = min(AMX_BLOCK, ihi - i);
-			const elem *a = copy;
-			if (g->packed)
-				a = (const elem *)g->a.p + i * up(g->k, AMX_BLOCK) + k0 * AMX_BLOCK;
-			else
-				pack(copy, (mat){(const elem *)g->a.p + i * g->a.rs + k0, g->a.rs, 1}, rows, k, SIDE_A);
+			const elem *a = (const elem *)g->a.p + i / AMX_BLOCK * whole + k0 * AMX_BLOCK;
 			float *sums = g->k > kb ? all + (i - ilo) * wide : all;
-			strip(sums, k0 == 0, rows > 16, a, b, steps, cols);
-			if (last)
+			strip(sums, k0 == 0, rows > 16, a, b, g->kept ? whole : steps * STEP, steps, wide, i + AMX_BLOCK < ihi ? a + whole : a);
+			if (k0 + kb >= g->k)
 				deliver(g, i, rows, jlo, cols, sums);
 		}
 	}
@@ -186,7 +201,7 @@ static void gemm(const gemm_args *g, long ilo, long ihi, long jlo, long jhi, flo
 #include "attention_amx_back.h"
 
 const amx_set amx_bf16 = {
-	.columns = columns, .scratch = scratch, .pack_rows = pack_rows, .gemm = gemm,
+	.columns = columns, .scratch = scratch, .pack_rows = pack_rows, .pack_cols = pack_cols, .gemm = gemm,
 	.attention_scratch = amx_attention_scratch, .attention = amx_attention, .attention_back = amx_attention_back,
 };
 #endif

@@ -82,10 +82,10 @@ func TestScratchIsLargeEnough(t *testing.T) {
 		x, w, y := filled(t, b, r, b.act, m, k), filled(t, b, r, b.act, n, k), filled(t, b, nil, b.act, m, n)
 		need := int(b.set.gemm_scratch)
 		if b.act == kernels.BF16 {
-			mc, _ := plan(m, n, int(b.set.tile_rows), int(b.set.tile_cols), int(b.set.gemm_cols))
+			mc, _ := plan(m, n, int(b.set.tile_rows), int(b.set.tile_cols), int(b.set.gemm_cols), vectorCosts)
 			need += mc * int(b.set.gemm_cols)
 		}
-		if b.act == kernels.BF16 && b.tiles != nil {
+		if b.onTiles() {
 			mc, nc := b.tilePlan(m, n, k)
 			need = b.tileScratch(mc, nc, k)
 		}

@@ -20,13 +20,16 @@ type kept struct {
 	fresh bool // it is the form of what the weight is now
 }
 
-// KeptBytes returns the memory that Keep takes; see kernels.Keeper. Keeping bfloat16
-// would treble its memory, which is why one has it: packed, it is float32.
+// KeptBytes returns the memory that Keep takes; see kernels.Keeper. Without AMX keeping
+// bfloat16 would treble its memory, which is why one has it: packed, it is float32.
 func (b *backend) KeptBytes(w kernels.Tensor, mode kernels.Trans) int64 {
+	n, k := columnsOf(w, mode)
+	if b.onTiles() {
+		return 2 * int64((n+tileBlock-1)/tileBlock*tileBlock) * int64((k+tileBlock-1)/tileBlock*tileBlock)
+	}
 	if b.act != kernels.F32 {
 		return 0
 	}
-	n, k := columnsOf(w, mode)
 	cols := int(b.set.tile_cols)
 	return 4 * int64((n+cols-1)/cols*cols) * int64(k)
 }
@@ -79,7 +82,12 @@ func (b *backend) packed(w kernels.Tensor, mode kernels.Trans, g *C.gemm_args) *
 		return nil
 	}
 	dst := cfloats(p.floats())
-	if !p.fresh {
+	switch {
+	case p.fresh:
+	case b.onTiles():
+		b.packKept(dst, g)
+		p.fresh = b.err == nil
+	default:
 		strips := (int(g.n) + int(b.set.tile_cols) - 1) / int(b.set.tile_cols)
 		b.parallel(strips, 0, func(i int, _ *C.float) {
 			C.run_pack_cols(b.set, dst, g.b, g.n, g.k, C.long(i), C.long(i+1))
