@@ -3,17 +3,10 @@ package cpu
 // #include "amx.h"
 import "C"
 
-import (
-	"unsafe"
-
-	"rmtrain/kernels"
-)
+import "unsafe"
 
 // tileBlock is the unit in which AMX products are cut.
 const tileBlock = C.AMX_BLOCK
-
-// onTiles tells whether products are computed on AMX tiles.
-func (b *backend) onTiles() bool { return b.act == kernels.BF16 && b.tiles != nil }
 
 // A multiplication takes a sixth of a nanosecond at most, so packing costs more of them.
 var tileCosts = costs{160, 32}
