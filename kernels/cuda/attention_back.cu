@@ -35,19 +35,24 @@ __device__ __forceinline__ float product8(const float* a, const float* b, int le
 	return sum;
 }
 
-// A warp takes one packed row at a time, a lane eight channels.
+// A lane takes eight channels, so a warp several packed rows at a time if they are short.
 template <class T>
 __device__ __forceinline__ void attention_delta(RowStat* __restrict__ stats, const T* __restrict__ dout, const T* __restrict__ out,
                                                 const float* __restrict__ lse, const QueryTile* __restrict__ tiles, int q_heads, int kv_heads, int dim,
                                                 float unit) {
-	const QueryTile t = tiles[blockIdx.x];
+	__shared__ QueryTile t;
+	if (threadIdx.x == 0) t = tiles[blockIdx.x];
+	__syncthreads();
 	const Group group = Group::of(q_heads / kv_heads);
-	const int kv = blockIdx.y, warp = threadIdx.x / 32, c = threadIdx.x % 32 * PACK;
+	const int lanes = dim > 128 ? 32 : dim > 64 ? 16 : 8;  // of a row
+	const int head = blockIdx.y * group.heads, lane = threadIdx.x % lanes, c = lane * PACK;
 #pragma unroll 1
-	for (int p = t.first + warp; p < t.end; p += WARPS) {
-		const size_t at = (size_t)(t.row + group.row(p)) * q_heads + kv * group.heads + group.head(p);
-		const float delta = warp_sum(c < dim ? product8(dout + at * dim + c, out + at * dim + c, dim - c) : 0.f);
-		if (threadIdx.x % 32 == 0) stats[at] = {lse[at] * unit, delta};
+	for (int first = t.first; first < t.end; first += THREADS / lanes) {
+		const int p = first + threadIdx.x / lanes, known = min(p, t.end - 1);
+		const size_t at = (size_t)(t.row + group.row(known)) * q_heads + head + group.head(known);
+		float delta = c < dim ? product8(dout + at * dim + c, out + at * dim + c, dim - c) : 0.f;
+		for (int d = lanes / 2; d; d /= 2) delta += __shfl_xor_sync(0xffffffffu, delta, d);
+		if (lane == 0 && p < t.end) stats[at] = {lse[at] * unit, delta};
 	}
 }
 

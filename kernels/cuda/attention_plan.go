@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"unsafe"
@@ -156,6 +157,9 @@ func (b *backend) plan(p *attentionPlan, segs []kernels.Segment, h kernels.Heads
 	if p.name == k.name && p.h == h && slices.Equal(p.segs, segs) {
 		return p, nil
 	}
+	if err := wantCountable(segs, h); err != nil {
+		return nil, err
+	}
 	p.name = "" // until the device has it all
 	queries := queryTiles(segs, h, k.rows, k.keys)
 	var keys []keyTile
@@ -176,6 +180,18 @@ func (b *backend) plan(p *attentionPlan, segs []kernels.Segment, h kernels.Heads
 	p.keysAt = p.runsAt + address(len(bytesOf(runs)))
 	p.segs, p.h, p.name = slices.Clone(segs), h, k.name
 	return p, nil
+}
+
+// wantCountable returns an error if packed rows are more than the kernels can divide by the
+// group; see Group in attention.cuh.
+func wantCountable(segs []kernels.Segment, h kernels.Heads) error {
+	group := int64(h.Q / h.KV)
+	for _, s := range segs {
+		if rows := int64(s.Hi - s.Lo); rows*group*group >= 1<<32 {
+			return fmt.Errorf("a segment of %d rows is too long for %d query heads to a key head (use device cpu, or a smaller max_length)", rows, group)
+		}
+	}
+	return nil
 }
 
 func bytesOf[T any](x []T) []byte {

@@ -136,3 +136,20 @@ func pairsOfKeyTiles(t *testing.T, segs []kernels.Segment, h kernels.Heads) map[
 	}
 	return pairs
 }
+
+func TestPackedRowsMustBeCountable(t *testing.T) {
+	for _, c := range []struct {
+		rows int32
+		h    kernels.Heads
+		fits bool
+	}{
+		{1<<20 - 1, kernels.Heads{Q: 64, KV: 1}, true},
+		{1 << 20, kernels.Heads{Q: 64, KV: 1}, false},
+		{1 << 20, kernels.Heads{Q: 64, KV: 8}, true},
+		{1<<31 - 1, kernels.Heads{Q: 8, KV: 8}, true},
+	} {
+		if err := wantCountable([]kernels.Segment{{Hi: c.rows}}, c.h); (err == nil) != c.fits {
+			t.Errorf("%d rows, %+v: error %v, should fit: %v", c.rows, c.h, err, c.fits)
+		}
+	}
+}
