@@ -3,9 +3,9 @@
 package cuda
 
 import (
-	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"rmtrain/kernels"
 )
@@ -85,21 +85,27 @@ func (b *backend) AttentionBack(dqkv, dout, out, lse, qkv kernels.Tensor, segs [
 func (b *backend) launchBack(k backKernel, plan *attentionPlan, at []address, lse address, h kernels.Heads, channels int32) error {
 	byQueries, byKeys := dim{plan.queries, h.KV, 1}, dim{plan.keys, h.KV, 1}
 	block, stats := line(attentionThreads), b.attention.stats.at
-	sizes := []any{int32(h.Q), int32(h.KV), channels}
-	rest := append(sizes, window(h), float32(1/math.Sqrt(float64(h.Dim))))
+	heads := []any{int32(h.Q), int32(h.KV), channels}
+	factors := []any{window(h), float32(1 / math.Sqrt(float64(h.Dim)))}
 	if b.act == kernels.BF16 {
-		rest = append(rest, k.scale(h.Dim))
+		factors = append(factors, k.scale(h.Dim))
 	}
-	args := func(first ...any) []any { return append(first, rest...) }
-	delta := append([]any{stats, at[1], at[2], lse, plan.queriesAt}, append(sizes, k.unit())...)
-	errs := []error{
-		b.launch(typed("attention_delta", b.act), byQueries, block, 0, delta...),
-		b.launch(k.name, byQueries, block, k.shared, args(at[0], at[1], stats, at[3], plan.queriesAt)...),
+	delta := slices.Concat([]any{stats, at[1], at[2], lse, plan.queriesAt}, heads, []any{k.unit()})
+	if err := b.launch(typed("attention_delta", b.act), byQueries, block, 0, delta...); err != nil {
+		return err
 	}
+	operands := []any{at[0], at[1], stats, at[3]}
+	queries := slices.Concat(operands, []any{plan.queriesAt}, heads, factors)
+	if err := b.launch(k.name, byQueries, block, k.shared, queries...); err != nil {
+		return err
+	}
+	keys := slices.Concat(operands, []any{plan.keysAt, plan.runsAt}, heads, factors)
 	for _, name := range k.byKeys {
-		errs = append(errs, b.launch(name, byKeys, block, k.shared, args(at[0], at[1], stats, at[3], plan.keysAt, plan.runsAt)...))
+		if err := b.launch(name, byKeys, block, k.shared, keys...); err != nil {
+			return err
+		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // A headed operand is count heads at an address.
