@@ -7,13 +7,14 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// pieceElements is how many elements one worker converts at a time, so that no
-// conversion needs more than a few megabytes beside its destination.
-const pieceElements = 1 << 20
+// pieceElements is how many elements one worker reads at a time: few enough that they
+// are still in its cache when it converts them, and that small tensors have some.
+const pieceElements = 1 << 16
 
 // Read converts the named tensor to dtype, F32 or BF16, into dst, little endian.
 // Widening is exact; narrowing rounds to nearest, ties to even.
@@ -126,21 +127,31 @@ func (t tensor) readFrom(dtype string, dst []byte, first int) error {
 	}
 	in, out := sizeOf[t.dtype], sizeOf[dtype]
 	n := len(dst) / out
+	pieces := (n + pieceElements - 1) / pieceElements
+	var next atomic.Int64
 	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for lo := 0; lo < n; lo += pieceElements {
-		hi := min(lo+pieceElements, n)
+	for range min(pieces, runtime.GOMAXPROCS(0)) {
 		g.Go(func() error {
-			to, off := dst[lo*out:hi*out], int64(first+lo)*int64(in)
-			if t.dtype == dtype {
-				return readFull(t.bytes, to, off)
+			var from []byte
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= pieces {
+					return nil
+				}
+				lo, hi := i*pieceElements, min((i+1)*pieceElements, n)
+				to, off := dst[lo*out:hi*out], int64(first+lo)*int64(in)
+				if t.dtype == dtype {
+					from = to
+				} else {
+					from = slices.Grow(from[:0], (hi-lo)*in)[:(hi-lo)*in]
+				}
+				if err := readFull(t.bytes, from, off); err != nil {
+					return err
+				}
+				if t.dtype != dtype {
+					convert(to, from)
+				}
 			}
-			from := make([]byte, (hi-lo)*in)
-			if err := readFull(t.bytes, from, off); err != nil {
-				return err
-			}
-			convert(to, from)
-			return nil
 		})
 	}
 	return g.Wait()
