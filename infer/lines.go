@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,10 +40,13 @@ type Stats struct {
 // is written. A Read that is under way when ctx ends is left to itself.
 func (s *Scorer) ScoreLines(ctx context.Context, in io.Reader, out io.Writer, o LineOptions) (Stats, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	windows := make(chan window)
+	read, windows := make(chan window), make(chan window)
 	// A token has about four bytes, so this fills some batches, and answers come soon.
-	go readWindows(ctx, in, o.Skip, 16*s.batchTokens, windows)
+	go readWindows(ctx, in, o.Skip, 16*s.batchTokens, read)
+	var encoding sync.WaitGroup
+	encoding.Go(func() { s.prepareWindows(ctx, read, windows) })
+	defer encoding.Wait() // it uses the tokenizer, which the caller may close
+	defer cancel()
 
 	var stats Stats
 	w := bufio.NewWriterSize(out, 1<<16)
@@ -74,14 +78,37 @@ func (s *Scorer) ScoreLines(ctx context.Context, in io.Reader, out io.Writer, o 
 	}
 }
 
-// answer writes the answers to lines.
-func (s *Scorer) answer(ctx context.Context, w *bufio.Writer, lines []*line, keep bool, stats *Stats) error {
+// prepareWindows parses and encodes the windows of from, while the one before is
+// scored, and sends them on until the one with an error, or until ctx ends.
+func (s *Scorer) prepareWindows(ctx context.Context, from <-chan window, to chan<- window) {
+	for done := false; !done; {
+		var w window
+		select {
+		case w = <-from:
+		case <-ctx.Done():
+			return
+		}
+		s.prepare(w.lines)
+		done = w.err != nil
+		select {
+		case to <- w:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Scorer) prepare(lines []*line) {
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, l := range lines {
 		g.Go(func() error { l.prepare(s); return nil })
 	}
 	_ = g.Wait() // a bad line keeps its error
+}
+
+// answer writes the answers to lines.
+func (s *Scorer) answer(ctx context.Context, w *bufio.Writer, lines []*line, keep bool, stats *Stats) error {
 	groups := make([][]tokenizer.Encoded, len(lines))
 	for i, l := range lines {
 		groups[i] = l.conversations

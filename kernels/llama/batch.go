@@ -27,7 +27,7 @@ func (m *Model) setBatch(batch *data.Batch) error {
 	if err := m.grow(len(batch.Tokens), len(batch.Scored), positions); err != nil {
 		return err
 	}
-	m.view = m.room.fit(len(batch.Tokens), len(batch.Scored))
+	m.view = m.room.fit(len(batch.Tokens), len(batch.Scored), m.view)
 	m.segs, m.last = segmentsOf(batch, m.segs[:0], m.last[:0])
 	m.uploadInts(m.view.ids, batch.Tokens)
 	m.uploadInts(m.view.pos, batch.Positions)

@@ -30,9 +30,10 @@ type Model struct {
 	b      kernels.Backend
 	o      Options
 	h      kernels.Heads
-	w, g   weights // weights and their gradients
-	lowest int     // the lowest layer that the backward pass reaches
-	arena  arena   // memory of weights and gradients
+	w, g   weights  // weights and their gradients
+	grads  []tensor // all that g has
+	lowest int      // the lowest layer that the backward pass reaches
+	arena  arena    // memory of weights and gradients
 
 	room room
 	rope tensor // (positions, HeadDim): cosines, then sines
@@ -107,6 +108,7 @@ func build(b kernels.Backend, c Config, o Options) (*Model, error) {
 	for _, s := range m.g.stacks(c) {
 		if o.Train && !frozen(o, s) {
 			*s.at = m.arena.alloc("gradients", o.DType.Stat(), s.shape()...)
+			m.grads = append(m.grads, *s.at)
 		}
 	}
 	if o.Keeper != nil {

@@ -205,9 +205,7 @@ func hostMemory(t tensor) []byte {
 
 // ZeroGrad clears all gradients.
 func (m *Model) ZeroGrad() {
-	for _, s := range m.g.stacks(m.Config) {
-		if exists(*s.at) {
-			m.b.Zero(*s.at)
-		}
+	for _, g := range m.grads {
+		m.b.Zero(g)
 	}
 }

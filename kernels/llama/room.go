@@ -2,7 +2,6 @@ package llama
 
 import (
 	"fmt"
-	"slices"
 
 	"rmtrain/kernels"
 )
@@ -198,8 +197,9 @@ func first(t tensor, cols int) tensor {
 	return t
 }
 
-// fit returns r cut to the rows and answers of a batch.
-func (r room) fit(rows, answers int) room {
+// fit returns r cut to the rows and answers of a batch. It takes the slices of old, a
+// view that nobody needs any more.
+func (r room) fit(rows, answers int, old room) room {
 	cut := func(n int, ts ...*tensor) {
 		for _, t := range ts {
 			if exists(*t) {
@@ -207,7 +207,7 @@ func (r room) fit(rows, answers int) room {
 			}
 		}
 	}
-	r.res, r.kept = slices.Clone(r.res), slices.Clone(r.kept)
+	r.res, r.kept = append(old.res[:0], r.res...), append(old.kept[:0], r.kept...)
 	for i := range r.res {
 		cut(rows, &r.res[i])
 	}
