@@ -90,33 +90,43 @@ static void pack_rows(float *dst, mat a, long m, long k, long lo, long hi)
 		}
 }
 
-// copy_strip copies rows of a as float32 to dst[ROWS][LDA], padded with zeros.
+// copy_strip copies rows of a as float32 to dst[rows][LDA].
 static void copy_strip(float *dst, const elem *p, long stride, long rows, long k)
 {
-	for (long i = 0; i < ROWS; i++, dst += LDA, p += stride) {
-		if (i >= rows) {
-			memset(dst, 0, 4 * k);
-			continue;
-		}
+	for (long i = 0; i < rows; i++, dst += LDA, p += stride)
 		for (long l = 0; l < k; l += LANES)
 			store_part(dst + l, get_part(p + l, k - l), k - l);
-	}
 }
 
+// few_or_all multiplies one strip of a with COLS packed columns of b. A strip of few rows
+// takes a tile of few, so that one row costs what it must.
+static __attribute__((noinline)) void few_or_all(long rows, float *c, long ldc, int how, const float *a, long rs, const float *b, long k, const ahead *next)
+{
+	if (rows == ROWS)
+		tile(ROWS, 2, c, ldc, how, a, rs, 1, b, COLS, k, next);
+#define FEW(n) \
+	else if (n < ROWS && rows == n) \
+		tile(n < ROWS ? n : 1, 2, c, ldc, how, a, rs, 1, b, COLS, k, next);
+	FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8) FEW(9) FEW(10) FEW(11) FEW(12) FEW(13)
+#undef FEW
+}
 // block multiplies a strip of a with nc packed columns of b. Tiles over the edge
 // of c go through a small buffer.
-static void block(float *c, long ldc, int accumulate, int packed, const float *a, long rs, long rows, const float *bp, long nc, long kc, float *edge)
+static void block(float *c, long ldc, int accumulate, int packed, const float *a, long rs, long rows, const float *bp, long nc, long kc, float *edge, ahead *next)
 {
 	for (long j = 0; j < nc; j += COLS) {
 		long cols = min(COLS, nc - j);
-		int whole = rows == ROWS && cols == COLS;
+		int whole = cols == COLS && (rows == ROWS || !packed);
 		float *out = whole ? c + j : edge;
 		long ldo = whole ? ldc : COLS;
 		int how = whole && accumulate ? ADD : SET;
 		if (packed)
 			tile_cols(out, ldo, how, a, ROWS, bp + j * kc, COLS, kc);
-		else
+		else if (rows == ROWS && !next->step)
 			tile_rows(out, ldo, how, a, rs, bp + j * kc, COLS, kc);
+		else
+			few_or_all(rows, out, ldo, how, a, rs, bp + j * kc, kc, next);
+		next->at += kc * next->step;
 		if (whole)
 			continue;
 		for (long r = 0; r < rows; r++)
@@ -125,31 +135,48 @@ static void block(float *c, long ldc, int accumulate, int packed, const float *a
 	}
 }
 
-// columns computes nc <= NC columns of c, from column j.
+// kept_at is where the block of k from k0 of the kept columns from j begins.
+INLINE const float *kept_at(const gemm_args *g, long j, long k0)
+{
+	return g->kept + k0 * up(g->n, COLS) + j * min(depth(g->k), g->k - k0);
+}
+
+// few_rows tells whether rows of a fit the cache beside two narrow blocks of b. Then few
+// columns are worked on at a time.
+INLINE int few_rows(const gemm_args *g, long rows) { return rows * depth(g->k) <= NC * KC; }
+
+// columns computes nc <= NC columns of c, from column j. Kept columns are read from
+// memory once; while a narrow block of them is multiplied, all of its tiles together
+// fetch the block that follows. For many rows, waiting for a block is a small part.
 static void columns(float *c, long ldc, const gemm_args *g, long ilo, long ihi, long j, long nc, float *scratch)
 {
-	float *packed = scratch, *copy = packed + NC * KC, *edge = copy + ROWS * LDA;
-	long step = depth(g->k);
-	for (long k0 = 0; k0 < g->k; k0 += step) {
-		long kc = min(step, g->k - k0);
-		const float *bp = packed;
-		if (g->kept)
-			bp = g->kept + k0 * up(g->n, COLS) + j * kc;
+	float *fresh = scratch, *copy = fresh + NC * KC, *edge = copy + ROWS * LDA;
+	long most = depth(g->k), strips = (ihi - ilo + ROWS - 1) / ROWS;
+	for (long k0 = 0; k0 < g->k; k0 += most) {
+		long kc = min(most, g->k - k0);
+		const float *bp = fresh;
+		ahead next = {(const char *)fresh, 0};
+		if (g->kept) {
+			bp = kept_at(g, j, k0);
+			next.at = (const char *)(k0 + most < g->k ? kept_at(g, j, k0 + most) : kept_at(g, j + nc, 0));
+			if (few_rows(g, ihi - ilo))
+				next.step = (COLS * sizeof(float) + strips - 1) / strips;
+		}
 		for (long l = 0; !g->kept && l < nc; l += COLS)
-			pack_strip(packed + l * kc, g->b, g->n, j + l, k0, kc);
+			pack_strip(fresh + l * kc, g->b, g->n, j + l, k0, kc);
 		for (long i = ilo; i < ihi; i += ROWS) {
 			long rows = min(ROWS, ihi - i), rs = g->a.rs;
 			const float *a;
 			if (g->packed) {
 				a = (const float *)g->a.p + i * g->k + k0 * ROWS;
-			} else if (!BF16 && rows == ROWS) {
+			} else if (!BF16) {
 				a = (const float *)g->a.p + i * rs + k0;
 			} else {
 				copy_strip(copy, (const elem *)g->a.p + i * rs + k0, rs, rows, kc);
 				a = copy;
 				rs = LDA;
 			}
-			block(c + (i - ilo) * ldc, ldc, g->accumulate || k0 > 0, g->packed, a, rs, rows, bp, nc, kc, edge);
+			block(c + (i - ilo) * ldc, ldc, g->accumulate || k0 > 0, g->packed, a, rs, rows, bp, nc, kc, edge, &next);
 		}
 	}
 }
@@ -157,8 +184,9 @@ static void columns(float *c, long ldc, const gemm_args *g, long ilo, long ihi, 
 // In gemm ilo is a multiple of ROWS. A bfloat16 c is summed up as float32 in scratch and rounded once.
 static void gemm(const gemm_args *g, long ilo, long ihi, long jlo, long jhi, float *scratch)
 {
-	for (long j = jlo; j < jhi; j += NC) {
-		long nc = min(NC, jhi - j);
+	long most = few_rows(g, ihi - ilo) ? NC / 4 : NC;
+	for (long j = jlo; j < jhi; j += most) {
+		long nc = min(most, jhi - j);
 		if (!BF16 || g->c_float) {
 			columns((float *)g->c + ilo * g->ldc + j, g->ldc, g, ilo, ihi, j, nc, scratch);
 			continue;

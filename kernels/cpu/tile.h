@@ -20,26 +20,34 @@ enum {
 	CONTINUE, // c = ((c + a0*b0) + a1*b1) + ...
 };
 
-INLINE void tile(int width, float *c, long ldc, int how, const float *a, long rs, long cs, const float *b, long ldb, long k)
+// What the tile fetches into the cache meanwhile: step bytes more with every k.
+typedef struct { const char *at; long step; } ahead;
+
+INLINE void tile(int rows, int width, float *c, long ldc, int how, const float *a, long rs, long cs, const float *b, long ldb, long k, const ahead *next)
 {
 	vec acc[ROWS][2] = {};
+	const char *fetch = next ? next->at : NULL;
 	if (how == CONTINUE)
 #pragma GCC unroll 16
-		for (int i = 0; i < ROWS; i++)
+		for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
 			for (int j = 0; j < width; j++)
 				acc[i][j] = load(c + i * ldc + j * LANES);
 	for (; k > 0; k--, a += cs, b += ldb) {
 		vec b0 = load(b), b1 = width > 1 ? load(b + LANES) : b0;
+		if (next) {
+			__builtin_prefetch(fetch, 0, 2);
+			fetch += next->step;
+		}
 #pragma GCC unroll 16
-		for (int i = 0; i < ROWS; i++) {
+		for (int i = 0; i < rows; i++) {
 			acc[i][0] += a[i * rs] * b0;
 			if (width > 1)
 				acc[i][1] += a[i * rs] * b1;
 		}
 	}
 #pragma GCC unroll 16
-	for (int i = 0; i < ROWS; i++, c += ldc)
+	for (int i = 0; i < rows; i++, c += ldc)
 #pragma GCC unroll 2
 		for (int j = 0; j < width; j++) {
 			if (how == ADD)
@@ -52,17 +60,17 @@ INLINE void tile(int width, float *c, long ldc, int how, const float *a, long rs
 // the same half as wide, for heads of few channels.
 static __attribute__((noinline)) void tile_rows(float *c, long ldc, int how, const float *a, long rs, const float *b, long ldb, long k)
 {
-	tile(2, c, ldc, how, a, rs, 1, b, ldb, k);
+	tile(ROWS, 2, c, ldc, how, a, rs, 1, b, ldb, k, NULL);
 }
 static __attribute__((noinline)) void tile_cols(float *c, long ldc, int how, const float *a, long cs, const float *b, long ldb, long k)
 {
-	tile(2, c, ldc, how, a, 1, cs, b, ldb, k);
+	tile(ROWS, 2, c, ldc, how, a, 1, cs, b, ldb, k, NULL);
 }
 static __attribute__((noinline)) void half_rows(float *c, long ldc, int how, const float *a, long rs, const float *b, long ldb, long k)
 {
-	tile(1, c, ldc, how, a, rs, 1, b, ldb, k);
+	tile(ROWS, 1, c, ldc, how, a, rs, 1, b, ldb, k, NULL);
 }
 static __attribute__((noinline)) void half_cols(float *c, long ldc, int how, const float *a, long cs, const float *b, long ldb, long k)
 {
-	tile(1, c, ldc, how, a, 1, cs, b, ldb, k);
+	tile(ROWS, 1, c, ldc, how, a, 1, cs, b, ldb, k, NULL);
 }
