@@ -13,7 +13,7 @@ EXAMPLE := build/example
 BENCH := build/bench/venv
 
 .DEFAULT_GOAL := build
-.PHONY: run test build lint bench-cpu cuda emulator clean help prerequisites dependencies rustlib
+.PHONY: run test build lint bench-cpu cuda ptx emulator clean help prerequisites dependencies rustlib
 
 ## run: build, write a small example, train on it, and score with the result
 run: build
@@ -48,9 +48,15 @@ $(BENCH)/installed: docs/benchmarks/requirements.txt
 	@$(BENCH)/bin/pip install --quiet --requirement $<
 	@touch $@
 
-## cuda: CUDA's compiler and headers below build, the kernels' PTX and cubins; see docs/cuda.md
-cuda: prerequisites
-	@.ci/cuda headers compiler kernels
+## cuda: bin/rmtrain with the CUDA backend in it; needs no CUDA toolkit, see docs/cuda.md
+cuda: dependencies
+	@.ci/cuda headers
+	@. build/cuda/env && go build -tags nvidia -ldflags '$(LDFLAGS)' -o bin/rmtrain ./cmd/rmtrain
+	@echo 'build: bin/rmtrain $(VERSION), with CUDA'
+
+## ptx: after a change of kernels/cuda/*.cu, their PTX, which is committed, and cubins
+ptx: prerequisites
+	@.ci/cuda compiler kernels
 
 ## emulator: a stand-in for libcuda.so.1 and libcublasLt.so.13 that runs PTX on the CPU
 emulator: prerequisites
