@@ -228,7 +228,7 @@ INLINE vec exponential(vec x)
 	return p * (vec)((half + 127) << 23) * (vec)((n - half + 127) << 23);
 }
 
-// weight is 2**x within 2e-7 of itself for x up to 80, as softmax has it: 0 below
+// weight is 2**x within 2 ulp for x up to 80, as softmax has it: 0 below
 // -127, where denormals would only slow down what follows, NaN for NaN.
 INLINE vec weight(vec x)
 {
@@ -236,9 +236,10 @@ INLINE vec weight(vec x)
 	const vec zero = {};
 	x = larger(zero - 127.0f, x);
 	vec shifted = x + whole, t = x - (shifted - whole);
-	vec p = t * 1.326472731e-3f + 9.671512991e-3f;
-	p = p * t + 5.550733581e-2f;
-	p = p * t + 2.402224243e-1f;
-	p = p * t + 6.931470037e-1f;
+	vec p = t * 1.535336171e-4f + 1.339887448e-3f;
+	p = p * t + 9.618437359e-3f;
+	p = p * t + 5.550332471e-2f;
+	p = p * t + 2.402264791e-1f;
+	p = p * t + 6.931472029e-1f;
 	return (p * t + 1.0f) * (vec)((ivec)shifted << 23);
 }
