@@ -3,17 +3,19 @@
 # A machine needs git, make and Go; .ci/prerequisites sees to the C and Rust compilers.
 
 # One set of flags for every Go command, so that they share one build cache. The
-# version comes from the linker flag below, not from Go's own look at git.
+# version comes from a linker flag of .ci/build, not from Go's own look at git.
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -s -w -X main.version=$(VERSION) -extldflags "-Wl,--gc-sections"
+
+# on, off, or auto: the CUDA backend is built where CUDA's header can be had.
+export CUDA ?= auto
 
 EXAMPLE := build/example
 BENCH := build/bench/venv
 
 .DEFAULT_GOAL := build
-.PHONY: run test build lint bench-cpu cuda ptx emulator clean help prerequisites dependencies rustlib
+.PHONY: run test build lint bench-cpu cuda emulator clean help prerequisites dependencies rustlib
 
 ## run: build, write a small example, train on it, and score with the result
 run: build
@@ -29,10 +31,9 @@ run: build
 test: build lint
 	@.ci/test
 
-## build: bin/rmtrain
+## build: bin/rmtrain, for the CPU and, where it can be built, CUDA (CUDA=on or off decides)
 build: dependencies
-	@go build -ldflags '$(LDFLAGS)' -o bin/rmtrain ./cmd/rmtrain
-	@echo 'build: bin/rmtrain $(VERSION)'
+	@.ci/build '$(VERSION)'
 
 ## lint: gofmt, go vet and staticcheck
 lint: dependencies
@@ -48,15 +49,9 @@ $(BENCH)/installed: docs/benchmarks/requirements.txt
 	@$(BENCH)/bin/pip install --quiet --requirement $<
 	@touch $@
 
-## cuda: bin/rmtrain with the CUDA backend in it; needs no CUDA toolkit, see docs/cuda.md
-cuda: dependencies
-	@.ci/cuda headers
-	@. build/cuda/env && go build -tags nvidia -ldflags '$(LDFLAGS)' -o bin/rmtrain ./cmd/rmtrain
-	@echo 'build: bin/rmtrain $(VERSION), with CUDA'
-
-## ptx: after a change of kernels/cuda/*.cu, their PTX, which is committed, and cubins
-ptx: prerequisites
-	@.ci/cuda compiler kernels
+## cuda: the kernels' PTX, which is committed, and cubins; after a change of kernels/cuda/*.cu
+cuda: prerequisites
+	@.ci/cuda headers compiler kernels
 
 ## emulator: a stand-in for libcuda.so.1 and libcublasLt.so.13 that runs PTX on the CPU
 emulator: prerequisites
