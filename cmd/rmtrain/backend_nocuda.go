@@ -9,7 +9,7 @@ import (
 )
 
 func openCUDA(kernels.DType, int) (kernels.Backend, error) {
-	return nil, errors.New("device cuda: this program was built without CUDA (use device cpu, or build it with the tag nvidia: docs/cuda.md)")
+	return nil, errors.New("device cuda: this program was built without CUDA (use device cpu, or build it with make build CUDA=on: docs/build.md)")
 }
 
 func haveGPU() bool { return false }
