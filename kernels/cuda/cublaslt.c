@@ -40,6 +40,7 @@ static int (*desc_create)(void **, int, int), (*desc_set)(void *, int, const voi
 static int (*layout_create)(void **, int, uint64_t, uint64_t, int64_t), (*layout_destroy)(void *);
 static int (*pref_create)(void **), (*pref_set)(void *, int, const void *, size_t), (*pref_destroy)(void *);
 static int (*heuristic)(void *, void *, void *, void *, void *, void *, void *, int, candidate *, int *);
+static int (*check)(void *, void *, void *, void *, void *, void *, const algorithm *, candidate *);
 static int (*config_get)(const algorithm *, int, void *, size_t, size_t *);
 static int (*matmul)(void *, void *, const void *, uint64_t, void *, uint64_t, void *, const void *, uint64_t, void *, uint64_t, void *,
                      const algorithm *, uint64_t, size_t, void *);
@@ -63,6 +64,7 @@ const char *lt_open(void)
 		{&pref_set, "cublasLtMatmulPreferenceSetAttribute"},
 		{&pref_destroy, "cublasLtMatmulPreferenceDestroy"},
 		{&heuristic, "cublasLtMatmulAlgoGetHeuristic"},
+		{&check, "cublasLtMatmulAlgoCheck"},
 		{&config_get, "cublasLtMatmulAlgoConfigGetAttribute"},
 		{&matmul, "cublasLtMatmul"},
 	};
@@ -131,7 +133,33 @@ static int whole(const algorithm *a)
 	return pieces <= 1 && scheme == 0;
 }
 
-// choose sets f's algorithm to the library's first choice that takes sums in one piece.
+// with_tokens returns the sizes of f's product of that many tokens.
+static lt_sizes with_tokens(const lt_family *f, lt_sizes s, uint64_t tokens)
+{
+	*(f->transposed_x ? &s.k : &s.m) = tokens;
+	return s;
+}
+
+// serves reports whether an algorithm takes few tokens, an odd number of them and many: the
+// library promises it only for the number that it was asked about.
+static int serves(void *handle, const lt_family *f, lt_sizes s, const algorithm *a, size_t workspace_bytes)
+{
+	static const uint64_t tokens[] = {1, 7, 16383};
+	for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+		candidate result;
+		layouts l;
+		if (layouts_make(&l, f, with_tokens(f, s, tokens[i])))
+			return 0;
+		int refused = check(handle, f->desc, l.y, l.x, l.out, l.out, a, &result);
+		layouts_free(&l);
+		if (refused || result.workspace > workspace_bytes)
+			return 0;
+	}
+	return 1;
+}
+
+// choose sets f's algorithm to the library's first choice that takes sums in one piece and
+// serves any number of tokens.
 static int choose(void *handle, lt_family *f, lt_sizes s, size_t workspace_bytes)
 {
 	enum { ASKED = 32 };
@@ -148,7 +176,7 @@ static int choose(void *handle, lt_family *f, lt_sizes s, size_t workspace_bytes
 	if (e)
 		return e;
 	for (int i = 0; i < n; i++)
-		if (found[i].state == 0 && whole(&found[i].algo)) {
+		if (found[i].state == 0 && whole(&found[i].algo) && serves(handle, f, s, &found[i].algo, workspace_bytes)) {
 			f->algo = found[i].algo;
 			return 0;
 		}

@@ -23,8 +23,8 @@ import (
 // The library would choose another algorithm for another number of rows, and so other bits
 // for the same row. A family is the products that differ in the number of tokens alone: it
 // gets one algorithm, the library's first choice for familyTokens of them among those that
-// take the sum over k in one piece. A token's result is then made by the same tile
-// program, whatever else is in the batch.
+// take the sum over k in one piece and serve any number of tokens. A token's result is then
+// made by the same tile program, whatever else is in the batch.
 type cublasLt struct {
 	handle    unsafe.Pointer
 	workspace address

@@ -55,7 +55,8 @@ struct Algorithm {
 	uint32_t reduction;
 	uint32_t alignment[4];  // that A, B, C and D must have
 	u64 workspace;
-	u64 unused[3];
+	u64 fewest;  // columns of D that it needs; terms of its sums, if B is transposed
+	u64 unused[2];
 };
 static_assert(sizeof(Algorithm) == 64);
 
@@ -151,20 +152,38 @@ static int check_layouts(const Desc& d, const Layout& a, const Layout& b, const 
 	return a.type == R_16BF || o.type == R_32F ? SUCCESS : NOT_SUPPORTED;
 }
 
+// takes reports whether an algorithm can do a product whose layouts fit each other.
+static bool takes(const Algorithm& algorithm, const Desc& d, const Layout& b, const Layout& o) {
+	return (d.transpose_b ? b.columns : o.columns) >= algorithm.fewest;
+}
+
 // The first algorithm that it offers splits K, as the library likes to for few rows, if
-// it may: one that must not be taken where a row's bits may not depend on its company.
+// it may: one that must not be taken where a row's bits may not depend on its company. The
+// next fills whole tiles only, and is not offered for less: one that must not be kept for
+// products of other sizes without asking.
 API cublasLtMatmulAlgoGetHeuristic(void*, Desc* d, Layout* a, Layout* b, Layout* c, Layout* o, Preference* p, int asked, Heuristic* results, int* found) {
 	constexpr int SPLITS = 4;
+	constexpr u64 TILE = 64;
 	constexpr uint32_t COMPUTE_TYPE = 2;  // CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
 	*found = 0;
 	if (int status = check_layouts(*d, *a, *b, *c, *o)) return status;
-	for (int i = 0; i < asked; i++) {
-		Algorithm algorithm = {Algorithm::MAGIC, 1, 0, {}, 0, {}};
+	Algorithm split = {Algorithm::MAGIC, SPLITS, COMPUTE_TYPE, {}, p->workspace, 0, {}};
+	Algorithm tiled = {Algorithm::MAGIC, 1, 0, {}, 0, TILE, {}}, plain = {Algorithm::MAGIC, 1, 0, {}, 0, 0, {}};
+	auto offer = [&](Algorithm algorithm) {
 		memcpy(algorithm.alignment, p->alignment, sizeof p->alignment);
-		if (i == 0 && (p->reductions & COMPUTE_TYPE)) algorithm.split_k = SPLITS, algorithm.reduction = COMPUTE_TYPE, algorithm.workspace = p->workspace;
-		results[i] = {algorithm, algorithm.workspace, SUCCESS, 1, {}};
-	}
-	*found = asked;
+		if (*found < asked) results[(*found)++] = {algorithm, algorithm.workspace, SUCCESS, 1, {}};
+	};
+	if (p->reductions & COMPUTE_TYPE) offer(split);
+	if (takes(tiled, *d, *b, *o)) offer(tiled);
+	offer(plain);
+	return SUCCESS;
+}
+
+API cublasLtMatmulAlgoCheck(void*, Desc* d, Layout* a, Layout* b, Layout* c, Layout* o, const Algorithm* algorithm, Heuristic* result) {
+	if (int status = check_layouts(*d, *a, *b, *c, *o)) return status;
+	if (algorithm->magic != Algorithm::MAGIC) return INVALID_VALUE;
+	if (!takes(*algorithm, *d, *b, *o)) return NOT_SUPPORTED;
+	*result = {*algorithm, algorithm->workspace, SUCCESS, 1, {}};
 	return SUCCESS;
 }
 
@@ -257,6 +276,7 @@ API cublasLtMatmul(void*, Desc* d, const float* alpha, u64 pa, Layout* a, u64 pb
 	constexpr u64 LEAST_ALIGNMENT = 16;
 	if (int status = check_layouts(*d, *a, *b, *c, *o)) return status;
 	if (algorithm && algorithm->magic != Algorithm::MAGIC) return INVALID_VALUE;
+	if (algorithm && !takes(*algorithm, *d, *b, *o)) return NOT_SUPPORTED;
 	const u64 pointers[4] = {pa, pb, pc, pd};
 	for (int i = 0; i < 4; i++) {
 		if (i == 2 && *beta == 0) continue;
