@@ -24,6 +24,8 @@
 //     and Sync returns it.
 package kernels
 
+import "errors"
+
 // A Segment says what a run of rows attends to: all of its prefix and,
 // causally, itself. A prompt is a segment with an empty prefix; each answer is
 // a segment whose prefix is its prompt, so a prompt is computed once however
@@ -61,6 +63,10 @@ const (
 	NN              // out = a·b    input gradient:   dx = dy·w
 	TN              // out = aᵀ·b   weight gradient:  dw = dyᵀ·x
 )
+
+// ErrOutOfMemory is in the errors of a device that lacks the memory for an operation, or
+// for a tensor.
+var ErrOutOfMemory = errors.New("out of memory")
 
 // Memory is how tensors come, go and cross to the host.
 type Memory interface {

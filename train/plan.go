@@ -97,7 +97,7 @@ func Plan(c configs.Run, mc llama.Config, o llama.Options, train *data.Dataset) 
 	if o.MaxAnswers == 0 {
 		o.MaxAnswers = f.MaxAnswers
 	}
-	f.Memory = memory(mc, o)
+	f.Memory = Memory(mc, o)
 	return f, nil
 }
 
@@ -111,8 +111,9 @@ func maxRows(c configs.Run, d *data.Dataset) int {
 	return max(largest, min(c.PassRows(), c.Train.PromptsPerStep*largest))
 }
 
-// memory adds the optimizer to the model's own forecast.
-func memory(mc llama.Config, o llama.Options) map[string]int64 {
+// Memory returns the bytes by purpose that a model and its optimizer take. Options have
+// the MaxRows and MaxAnswers of the largest micro-batch.
+func Memory(mc llama.Config, o llama.Options) map[string]int64 {
 	m := llama.Plan(mc, o)
 	m[optimizerTag] += normBytes
 	for _, p := range llama.Table(mc) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -60,14 +61,14 @@ func openBackend(name string, dt kernels.DType) (kernels.Backend, error) {
 	return cpu.New(dt)
 }
 
-// memoryOf returns what is available where b computes.
-func memoryOf(b kernels.Backend) int64 {
+// memoryOf returns what is available where b computes, and whether that is a GPU.
+func memoryOf(b kernels.Backend) (available int64, gpu bool) {
 	if gpu, ok := b.(interface{ Available() (int64, error) }); ok {
 		if n, err := gpu.Available(); err == nil {
-			return n
+			return n, true
 		}
 	}
-	return availableMemory()
+	return availableMemory(), false
 }
 
 // dtypeNames are the values of --dtype and of model.dtype.
@@ -81,10 +82,31 @@ func parseDType(name string) (kernels.DType, error) {
 	return []kernels.DType{kernels.F32, kernels.BF16}[i], nil
 }
 
+// peakSize returns how many rows matrices have that fill where b computes.
+func peakSize(b kernels.Backend) int {
+	switch _, gpu := memoryOf(b); {
+	case !gpu:
+		return 1024
+	case strings.Contains(b.Name(), "emulator"): // kernels/emulator, for which that is much
+		return 64
+	}
+	return 8192
+}
+
 // measurePeak returns the floating point operations per second of the backend's
-// best matrix product, 2·1024³ operations a piece.
+// best product of large square matrices, or of smaller ones if memory is short.
 func measurePeak(b kernels.Backend, dt kernels.DType) (float64, error) {
-	const n = 1024
+	n := peakSize(b)
+	peak, err := measureProduct(b, dt, n)
+	for errors.Is(err, kernels.ErrOutOfMemory) && n > 1024 {
+		n /= 2
+		peak, err = measureProduct(b, dt, n)
+	}
+	return peak, err
+}
+
+// measureProduct is measurePeak for matrices of n rows.
+func measureProduct(b kernels.Backend, dt kernels.DType, n int) (float64, error) {
 	var m [3]kernels.Tensor
 	for i := range m {
 		var err error
@@ -94,7 +116,7 @@ func measurePeak(b kernels.Backend, dt kernels.DType) (float64, error) {
 		defer b.Free(m[i])
 	}
 	best := time.Duration(math.MaxInt64)
-	for begin, n := time.Now(), 0; n < 2 || time.Since(begin) < 50*time.Millisecond; n++ {
+	for begin, times := time.Now(), 0; times < 2 || time.Since(begin) < 50*time.Millisecond; times++ {
 		start := time.Now()
 		b.MatMul(m[0], m[1], m[2], kernels.NT, false)
 		if err := b.Sync(); err != nil {
@@ -102,5 +124,5 @@ func measurePeak(b kernels.Backend, dt kernels.DType) (float64, error) {
 		}
 		best = min(best, time.Since(start))
 	}
-	return 2 * n * n * n / best.Seconds(), nil
+	return 2 * math.Pow(float64(n), 3) / best.Seconds(), nil
 }

@@ -34,6 +34,9 @@ saves its state, and the same command goes on from there.`,
 				fmt.Fprintln(c.ErrOrStderr(), c.UsageString())
 				return errors.New("no --config FILE given (`rmtrain example DIR` writes one to begin with)")
 			}
+			if o.gpu != "" && !o.dryRun {
+				return errors.New("--gpu is for --dry-run: training takes the device that the configuration names")
+			}
 			return o.run(c.Context(), c.OutOrStdout())
 		},
 	}
@@ -41,6 +44,7 @@ saves its state, and the same command goes on from there.`,
 	f.StringVar(&o.file, "config", "", "the run's YAML `file`")
 	f.StringArrayVar(&o.sets, "set", nil, "set a `key=value` of the configuration (repeatable)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check everything, print the plan, and stop before training")
+	f.StringVar(&o.gpu, "gpu", "", "with --dry-run: print the memory on a `GPU` that need not be here, by name (h100-80gb) or size (80GiB); of the model, config.json is enough")
 	f.BoolVar(&o.print, "print-config", false, "print the effective configuration and stop")
 	root.MarkFlagsMutuallyExclusive("dry-run", "print-config")
 	root.AddCommand(inferCommand(), evalCommand(), serveCommand(), verifyCommand(), watchCommand(), exportCommand(), inspectCommand(), dataCommand(), downloadCommand(), exampleCommand(), benchCommand())
@@ -49,6 +53,11 @@ saves its state, and the same command goes on from there.`,
 		return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
+	var names []string
+	for _, g := range gpus {
+		names = append(names, g.name)
+	}
+	complete(root, "gpu", cobra.ShellCompDirectiveNoFileComp, names...)
 	complete(root, "set", cobra.ShellCompDirectiveNoSpace, assignments()...)
 	return root
 }

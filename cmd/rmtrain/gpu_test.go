@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -62,4 +63,15 @@ func TestBF16TrainsOnAGPU(t *testing.T) {
 func TestAGPUThatIsNotThereIsAnError(t *testing.T) {
 	needGPU(t)
 	fails(t, training(t, t.TempDir()+"/out", "device=cuda:99"), "nothing was started", "there is no device 99")
+}
+
+// Memory that is gone before training begins is an error with what was planned, and what
+// would fit.
+func TestTooLittleMemoryOfAGPUIsAnErrorWithAPlan(t *testing.T) {
+	needGPU(t)
+	args := training(t, t.TempDir()+"/out", "device=cuda", "train.recompute=never", "train.max_tokens_per_batch=8192")
+	r := runWith(t, []string{"EMULATOR_MEMORY=50000000"}, args...)
+	if r.status != 1 || !regexp.MustCompile(`out of memory(?s:.*)planned was\n(?s:.*) total +\d+\.\d MiB\nwould fit: --set train.max_tokens_per_batch=2048, `).MatchString(r.stderr) {
+		t.Errorf("status %d\n%s\n%s", r.status, r.stdout, r.stderr)
+	}
 }

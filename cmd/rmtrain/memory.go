@@ -39,8 +39,18 @@ func mebibytes(n int64) string {
 	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 }
 
+// plannable returns how much of the available memory plans may use: four fifths of a
+// machine's, which other programs share, and all but a twentieth of a GPU's, for what is in no
+// plan: the driver's own, scratch memory of operations, allocations rounded up to 2 MiB.
+func plannable(available int64, gpu bool) int64 {
+	if gpu {
+		return available / 20 * 19
+	}
+	return available / 5 * 4
+}
+
 // fits tells whether m leaves a fifth of the available memory free.
-func fits(m map[string]int64, available int64) bool { return total(m) < available/5*4 }
+func fits(m map[string]int64, available int64) bool { return total(m) < plannable(available, false) }
 
 // fitsNow is fits with what is available at this moment.
 func fitsNow(m map[string]int64) bool { return fits(m, availableMemory()) }

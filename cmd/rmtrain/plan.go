@@ -10,8 +10,9 @@ import (
 
 // plan prints what the run will do, and the memory that it takes.
 func (r *trainRun) plan(context.Context) error {
-	available := memoryOf(r.backend)
-	if err := r.forecast(available); err != nil {
+	available, gpu := memoryOf(r.backend)
+	r.limit = plannable(available, gpu)
+	if err := r.forecast(r.limit); err != nil {
 		return err
 	}
 	c, f, t := r.model, r.planned, r.cfg.Train
@@ -22,19 +23,24 @@ func (r *trainRun) plan(context.Context) error {
 	r.say("  steps    %d of %s each, %d in an epoch, %d to warm up", f.TotalSteps, count(min(t.PromptsPerStep, f.Groups), "group"), f.StepsPerEpoch, f.WarmupSteps)
 	r.say("  step 1   %d tokens, %d to compute after sharing prompts, in %s of at most %d", f.Tokens, f.Rows, count(len(f.MicroBatches), "pass"), f.MaxRows)
 	r.say("  output   %s", t.OutputDir)
-	r.say("\nmemory%s", map[bool]string{true: ", with activations recomputed in the backward pass"}[r.options.Recompute])
-	writeMemory(r.w, f.Memory)
+	r.sayMemory(f.Memory, r.options.Recompute)
 	if sum := total(f.Memory); sum > available {
-		r.say("note: that is more than the %s that are available (lower train.max_tokens_per_batch or data.max_length, or set train.recompute to always)", mebibytes(available))
+		r.say("note: that is more than the %s that are available\n%s", mebibytes(available), sayAdvice(advise(r.cfg, c.Layers, r.limit, r.size)))
 	}
 	return nil
 }
 
-// forecast plans the run, and decides whether to recompute activations.
-func (r *trainRun) forecast(available int64) (err error) {
+func (r *trainRun) sayMemory(m map[string]int64, recompute bool) {
+	r.say("\nmemory%s", map[bool]string{true: ", with activations recomputed in the backward pass"}[recompute])
+	writeMemory(r.w, m)
+}
+
+// forecast plans the run, and decides whether to recompute activations, which it does if
+// the run takes more than limit bytes without.
+func (r *trainRun) forecast(limit int64) (err error) {
 	r.options.Recompute = r.cfg.Train.Recompute == "always"
 	r.planned, err = train.Plan(r.cfg, r.model, r.options, r.data.Train)
-	if err != nil || r.cfg.Train.Recompute != "auto" || fits(r.planned.Memory, available) {
+	if err != nil || r.cfg.Train.Recompute != "auto" || total(r.planned.Memory) <= limit {
 		return err
 	}
 	r.options.Recompute = true

@@ -31,6 +31,7 @@ type trainOptions struct {
 	file          string
 	sets          []string
 	dryRun, print bool
+	gpu           string // that a dry run is for, if it is not here
 }
 
 // headName is the value head, as checkpoints calls it.
@@ -54,6 +55,9 @@ func (o trainOptions) run(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	r := &trainRun{cfg: *cfg, w: w, started: time.Now()}
+	if o.gpu != "" {
+		return r.forGPU(o.gpu)
+	}
 	defer r.close()
 	for _, step := range []func(context.Context) error{r.preflight, r.openModel, r.openData, r.plan} {
 		if err := step(ctx); err != nil {
@@ -69,9 +73,9 @@ func (o trainOptions) run(ctx context.Context, w io.Writer) error {
 	}
 	r.onClose(unlock)
 	if err := r.loadModel(ctx); err != nil {
-		return err
+		return r.explain(err)
 	}
-	return r.fit(ctx)
+	return r.explain(r.fit(ctx))
 }
 
 // A trainRun is what `rmtrain --config` opens, in the order in which it does.
@@ -90,6 +94,7 @@ type trainRun struct {
 
 	data    *nectar.Split
 	planned train.Forecast
+	limit   int64 // of the bytes that are planned
 	network *llama.Model
 	started time.Time
 	closers []func() error
@@ -125,11 +130,9 @@ func (r *trainRun) openModel(ctx context.Context) (err error) {
 	if err := r.dir.Check(wanted(r.model, !r.dir.Has(headName))); err != nil {
 		return err
 	}
-	frozen, err := train.Frozen(r.cfg.Train.Freeze, r.model.Layers)
-	if err != nil {
+	if r.options, err = modelOptions(r.cfg, r.model.Layers); err != nil {
 		return err
 	}
-	r.options = llama.Options{DType: r.dt, Train: true, Frozen: frozen}
 	tok, err := tokenizer.Open(r.dir.Path)
 	if err != nil {
 		return err

@@ -213,6 +213,9 @@ func wantBytes(op string, t kernels.Tensor, host []byte) {
 func (d *device) alloc(n int) (at address, err error) {
 	err = d.with(func() error {
 		p, err := cu.MemAlloc(int64(n))
+		if err == cu.OutOfMemory {
+			return kernels.ErrOutOfMemory
+		}
 		if err != nil {
 			return err
 		}
