@@ -63,8 +63,8 @@ func openBackend(name string, dt kernels.DType) (kernels.Backend, error) {
 
 // memoryOf returns what is available where b computes, and whether that is a GPU.
 func memoryOf(b kernels.Backend) (available int64, gpu bool) {
-	if gpu, ok := b.(interface{ Available() (int64, error) }); ok {
-		if n, err := gpu.Available(); err == nil {
+	if device, ok := b.(interface{ Available() (int64, error) }); ok {
+		if n, err := device.Available(); err == nil {
 			return n, true
 		}
 	}
