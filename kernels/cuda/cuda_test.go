@@ -60,3 +60,20 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
+
+func TestDescribe(t *testing.T) {
+	needDevice(t)
+	info, err := Describe(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Devices < 1 || info.Driver < 12000 || info.Name == "" || info.Capability < "8.0" || info.Memory == 0 || info.Processors == 0 {
+		t.Errorf("%+v", info)
+	}
+	if want := len(images()); info.Modules != want || info.Kernels < want {
+		t.Errorf("%d modules with %d kernels, embedded are %d", info.Modules, info.Kernels, want)
+	}
+	if _, err := Describe(99); err == nil {
+		t.Error("there is no device 99, and it is described")
+	}
+}

@@ -11,7 +11,9 @@
 //	shapes/     operands that do not fit panic
 //	memory/     tensors start zeroed, are accounted by tag and cross unchanged
 //
-// A backend's own test is one line: kerneltest.Run(t, backend, dtype).
+// A backend's own test is one line: kerneltest.Run(t, backend, dtype). Names and Errors are
+// for programs that check a machine, as are the large checks of Sizes: operations at the
+// size of a real model, compared with the reference by samples.
 package kerneltest
 
 import (

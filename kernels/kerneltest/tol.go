@@ -13,6 +13,7 @@ const (
 	AttendingBack              // five products, the exponential and a difference that cancels
 	LargeScores                // attention whose scores are in the tens: exp turns their rounding into error
 	Exact64                    // summed in float64 whatever the compute type
+	LongSum                    // sums of up to tens of thousands of terms
 )
 
 // Tol bounds the relative error of an output, by the type that holds it and the
@@ -35,6 +36,7 @@ var Tol = map[kernels.DType]map[Class]float64{
 		AttendingBack: 1e-13,
 		LargeScores:   1e-12,
 		Exact64:       1e-13,
+		LongSum:       1e-13,
 	},
 	kernels.F32: {
 		Copied:        0,
@@ -43,6 +45,7 @@ var Tol = map[kernels.DType]map[Class]float64{
 		Attending:     1e-6, // (2.1e-7: 700 keys)
 		AttendingBack: 2e-6, // (3.9e-7: head dimension 128)
 		LargeScores:   1e-5, // (1.2e-6: scores with standard deviation 16)
+		LongSum:       2e-5, // 20,480 terms added one by one lose 2^-25*sqrt(20480/2) = 3e-6 on average; one element may 16 times that
 	},
 	kernels.BF16: {
 		Copied:        0,
@@ -51,5 +54,6 @@ var Tol = map[kernels.DType]map[Class]float64{
 		Attending:     4.0e-3, // (2.0e-3: scaled_dot_product_attention; written out it is 4.5e-3)
 		AttendingBack: 9.7e-3, // (4.8e-3: 700 keys)
 		LargeScores:   1.1e-2, // (5.2e-3)
+		LongSum:       5.2e-3, // as Elementwise: sums are float32, and rounding their result is what counts
 	},
 }
