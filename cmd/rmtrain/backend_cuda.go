@@ -3,6 +3,8 @@
 package main
 
 import (
+	"fmt"
+
 	"rmtrain/kernels"
 	"rmtrain/kernels/cuda"
 )
@@ -13,4 +15,15 @@ func openCUDA(dt kernels.DType, number int) (kernels.Backend, error) { return cu
 func haveGPU() bool {
 	_, err := cuda.Devices()
 	return err == nil
+}
+
+// describeGPU says what the GPU of that number is.
+func describeGPU(number int) (string, error) {
+	i, err := cuda.Describe(number)
+	if err != nil {
+		return "", err
+	}
+	ecc := map[bool]string{true: "on", false: "off"}[i.ECC]
+	return fmt.Sprintf("%s, compute capability %s, %s, %d multiprocessors at up to %d MHz, ECC %s; device %d of %d; driver for CUDA %d.%d; took %d modules of PTX with %d kernels",
+		i.Name, i.Capability, mebibytes(i.Memory), i.Processors, i.ProcessorClockMHz, ecc, number, i.Devices, i.Driver/1000, i.Driver%1000/10, i.Modules, i.Kernels), nil
 }

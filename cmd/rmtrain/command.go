@@ -47,7 +47,7 @@ saves its state, and the same command goes on from there.`,
 	f.StringVar(&o.gpu, "gpu", "", "with --dry-run: print the memory on a `GPU` that need not be here, by name (h100-80gb) or size (80GiB); of the model, config.json is enough")
 	f.BoolVar(&o.print, "print-config", false, "print the effective configuration and stop")
 	root.MarkFlagsMutuallyExclusive("dry-run", "print-config")
-	root.AddCommand(inferCommand(), evalCommand(), serveCommand(), verifyCommand(), watchCommand(), exportCommand(), inspectCommand(), dataCommand(), downloadCommand(), exampleCommand(), benchCommand())
+	root.AddCommand(inferCommand(), evalCommand(), serveCommand(), verifyCommand(), watchCommand(), exportCommand(), inspectCommand(), dataCommand(), downloadCommand(), exampleCommand(), doctorCommand(), benchCommand())
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+
+	"rmtrain/data"
+	"rmtrain/kernels"
+	"rmtrain/kernels/llama"
+)
+
+// A modelShape is that of a well-known model. Layers are left out where they do not fit.
+type modelShape struct {
+	name   string
+	config llama.Config
+}
+
+func shapeOf(layers, hidden, ffn, heads, kv, dim, vocab int) llama.Config {
+	c := llama.Config{Layers: layers, Hidden: hidden, FFN: ffn, Heads: heads, KVHeads: kv, HeadDim: dim, Vocab: vocab, MaxPositions: 4096, Eps: 1e-5, PadTokenID: -1}
+	for i := range dim / 2 {
+		c.InvFreq = append(c.InvFreq, float32(math.Pow(1e4, -2*float64(i)/float64(dim))))
+	}
+	return c
+}
+
+// modelShapes are what is trained for a few steps.
+func (d *doctor) modelShapes() []modelShape {
+	switch {
+	case d.quick:
+		return []modelShape{{"tiny", d.tinySize().config}}
+	case !d.gpu: // a layer of it tells the speed
+		return []modelShape{{"1B", shapeOf(1, 2048, 8192, 32, 8, 64, 4096)}}
+	}
+	return []modelShape{
+		{"1B", shapeOf(16, 2048, 8192, 32, 8, 64, 128256)},
+		{"7B", shapeOf(32, 4096, 11008, 32, 32, 128, 32000)},
+		{"34B", shapeOf(60, 7168, 20480, 56, 8, 128, 64000)},
+	}
+}
+
+func (d *doctor) stepChecks(section string) (cs []doctorCheck) {
+	const dt = kernels.BF16
+	for _, shape := range d.modelShapes() {
+		cs = append(cs, doctorCheck{section, "training step, " + shape.name + " shape", "measured; memory is what the table says", func(context.Context) finding {
+			b := d.backends[dt]
+			if b == nil {
+				return skip("the backend does not open; see above")
+			}
+			return d.benchStep(b, dt, shape)
+		}})
+	}
+	return cs
+}
+
+// stepGroups are prompts of Nectar's lengths with 7 answers each.
+func (d *doctor) stepGroups(c llama.Config) []data.Group {
+	prompts, prompt, answer := 4, 300, 150
+	switch {
+	case d.quick:
+		return d.tinySize().groups()
+	case !d.gpu:
+		prompts, prompt, answer = 4, 60, 30
+	}
+	groups := make([]data.Group, prompts)
+	id := 0
+	tokens := func(n int) []int32 {
+		out := make([]int32, n)
+		for i := range out {
+			out[i] = int32(1 + id*7919%(c.Vocab-1))
+			id++
+		}
+		return out
+	}
+	for i := range groups {
+		start := tokens(prompt)
+		for k := range answersPerPrompt {
+			groups[i].Answers = append(groups[i].Answers, data.Answer{Tokens: append(start[:prompt:prompt], tokens(answer-20+10*k)...), Rank: float64(k)})
+		}
+	}
+	return groups
+}
+
+// planned is the memory that a training step takes: the model's, and what AdamW keeps.
+func planned(c llama.Config, o llama.Options) map[string]int64 {
+	m := llama.Plan(c, o)
+	if m == nil {
+		return nil
+	}
+	state := int64(2 * kernels.F32.Size())
+	if o.DType == kernels.BF16 {
+		state += int64(kernels.F32.Size()) // the master
+	}
+	m["optimizer"] += int64(parameters(c))*state + int64(kernels.F64.Size())
+	return m
+}
+
+// benchStep trains as many layers as fit.
+func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape) finding {
+	c := shape.config
+	groups := d.stepGroups(c)
+	batch := data.Pack(groups, true)
+	o := llama.Options{DType: dt, Train: true, MaxRows: len(batch.Tokens), MaxAnswers: len(batch.Scored)}
+	all, available := c.Layers, memoryOf(b)
+	for ; c.Layers > 0 && !fits(planned(c, o), available); c.Layers-- {
+	}
+	if c.Layers == 0 {
+		return skip("not one of %d layers fits into %s", all, mebibytes(available))
+	}
+	before := total(b.Used())
+	seconds, flops, err := d.timeStep(b, c, o, groups, batch, before)
+	if err != nil {
+		return fail(err)
+	}
+	note := fmt.Sprintf("%d of %d layers, %d tokens in %d rows", c.Layers, all, batch.Real, len(batch.Tokens))
+	speed := measurement{Name: "training step, " + shape.name + " shape, " + dtypeName(dt), Value: 3 * flops / seconds, Unit: "FLOP/s", Note: note}
+	if peak := d.peaks[dt]; peak > 0 {
+		speed.Share = speed.Value / peak
+	}
+	d.report.Measured = append(d.report.Measured, speed,
+		measurement{Name: "tokens of conversations, " + shape.name + " shape", Value: float64(batch.Real) / seconds, Unit: "tokens/s", Note: note},
+		measurement{Name: "prompts, " + shape.name + " shape", Value: float64(len(groups)) / seconds, Unit: "prompts/s", Note: note})
+	return pass("%s; memory %s, as planned", note, mebibytes(total(planned(c, o))))
+}
+
+// timeStep returns the time of a step after one to warm up, and the operations of its
+// forward pass. Memory in use must be what was planned.
+func (d *doctor) timeStep(b kernels.Backend, c llama.Config, o llama.Options, groups []data.Group, batch *data.Batch, before int64) (seconds, flops float64, err error) {
+	m, err := llama.New(b, c, o)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer m.Close()
+	if err := m.Load(repeatedWeights()); err != nil {
+		return 0, 0, err
+	}
+	all := make([]int, len(groups))
+	for i := range all {
+		all[i] = i
+	}
+	w := &benchWork{b: b, m: m, groups: groups, bins: [][]int{all}}
+	defer w.free()
+	if err := w.prepareTraining(); err != nil {
+		return 0, 0, err
+	}
+	w.copyMasters()
+	result := map[string]any{}
+	if err := w.step(result); err != nil {
+		return 0, 0, err
+	}
+	const steps = 2
+	start := time.Now()
+	for range steps {
+		if err := w.step(result); err != nil {
+			return 0, 0, err
+		}
+	}
+	seconds = time.Since(start).Seconds() / steps
+	if used, want := total(b.Used())-before, total(planned(c, o)); used > want || 10*used < 9*want {
+		return 0, 0, fmt.Errorf("a step uses %s, planned are %s", mebibytes(used), mebibytes(want))
+	}
+	return seconds, m.FLOPs(batch), nil
+}
+
+// repeatedWeights are those of benchWeights for the first elements of a tensor, again and
+// again: hashing every element of a large model would take minutes.
+func repeatedWeights() func(string, kernels.DType, []int, []byte) error {
+	return func(name string, dt kernels.DType, shape []int, dst []byte) error {
+		const period = 1<<16 + 1
+		n := min(len(dst), period*dt.Size())
+		if err := benchWeights(name, dt, shape, dst[:n]); err != nil {
+			return err
+		}
+		for ; n > 0 && n < len(dst); n *= 2 {
+			copy(dst[n:], dst[:n])
+		}
+		return nil
+	}
+}
+
+// copyMasters widens the weights into their masters.
+func (w *benchWork) copyMasters() {
+	for _, a := range w.params {
+		if a.Master.Buf == nil {
+			continue
+		}
+		narrow, wide := make([]byte, a.Param.Bytes()), make([]byte, a.Master.Bytes())
+		w.b.Download(narrow, a.Param)
+		for i := range len(narrow) / 2 {
+			binary.LittleEndian.PutUint32(wide[4*i:], uint32(binary.LittleEndian.Uint16(narrow[2*i:]))<<16)
+		}
+		w.b.Upload(a.Master, wide)
+	}
+}
+
+// free gives back the optimizer's memory.
+func (w *benchWork) free() {
+	for _, a := range w.params {
+		for _, t := range []kernels.Tensor{a.Master, a.M, a.V} {
+			w.b.Free(t)
+		}
+	}
+	w.b.Free(w.norm)
+}
