@@ -10,6 +10,7 @@ import (
 	"rmtrain/data"
 	"rmtrain/kernels"
 	"rmtrain/kernels/llama"
+	"rmtrain/train"
 )
 
 // A modelShape is that of a well-known model. Layers are left out where they do not fit.
@@ -83,28 +84,15 @@ func (d *doctor) stepGroups(c llama.Config) []data.Group {
 	return groups
 }
 
-// planned is the memory that a training step takes: the model's, and what AdamW keeps.
-func planned(c llama.Config, o llama.Options) map[string]int64 {
-	m := llama.Plan(c, o)
-	if m == nil {
-		return nil
-	}
-	state := int64(2 * kernels.F32.Size())
-	if o.DType == kernels.BF16 {
-		state += int64(kernels.F32.Size()) // the master
-	}
-	m["optimizer"] += int64(parameters(c))*state + int64(kernels.F64.Size())
-	return m
-}
-
 // benchStep trains as many layers as fit.
 func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape) finding {
 	c := shape.config
 	groups := d.stepGroups(c)
 	batch := data.Pack(groups, true)
 	o := llama.Options{DType: dt, Train: true, MaxRows: len(batch.Tokens), MaxAnswers: len(batch.Scored)}
-	all, available := c.Layers, memoryOf(b)
-	for ; c.Layers > 0 && !fits(planned(c, o), available); c.Layers-- {
+	all := c.Layers
+	available, _ := memoryOf(b)
+	for ; c.Layers > 0 && !fits(train.Memory(c, o), available); c.Layers-- {
 	}
 	if c.Layers == 0 {
 		return skip("not one of %d layers fits into %s", all, mebibytes(available))
@@ -122,7 +110,7 @@ func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape
 	d.report.Measured = append(d.report.Measured, speed,
 		measurement{Name: "tokens of conversations, " + shape.name + " shape", Value: float64(batch.Real) / seconds, Unit: "tokens/s", Note: note},
 		measurement{Name: "prompts, " + shape.name + " shape", Value: float64(len(groups)) / seconds, Unit: "prompts/s", Note: note})
-	return pass("%s; memory %s, as planned", note, mebibytes(total(planned(c, o))))
+	return pass("%s; memory %s, as planned", note, mebibytes(total(train.Memory(c, o))))
 }
 
 // timeStep returns the time of a step after one to warm up, and the operations of its
@@ -158,7 +146,7 @@ func (d *doctor) timeStep(b kernels.Backend, c llama.Config, o llama.Options, gr
 		}
 	}
 	seconds = time.Since(start).Seconds() / steps
-	if used, want := total(b.Used())-before, total(planned(c, o)); used > want || 10*used < 9*want {
+	if used, want := total(b.Used())-before, total(train.Memory(c, o)); used > want || 10*used < 9*want {
 		return 0, 0, fmt.Errorf("a step uses %s, planned are %s", mebibytes(used), mebibytes(want))
 	}
 	return seconds, m.FLOPs(batch), nil
