@@ -87,7 +87,7 @@ func peakSize(b kernels.Backend) int {
 	switch _, gpu := memoryOf(b); {
 	case !gpu:
 		return 1024
-	case strings.Contains(b.Name(), "emulator"): // kernels/emulator, for which that is much
+	case strings.Contains(b.Name(), emulatedName):
 		return 64
 	}
 	return 8192

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,41 @@ func TestDevices(t *testing.T) {
 		if d, err := parseDevice(name); err == nil {
 			t.Errorf("parseDevice(%q) = %v", name, d)
 		}
+	}
+}
+
+// A smallGPU computes on the CPU, and says it has memory of its own: for matrices of few rows.
+type smallGPU struct {
+	kernels.Backend
+	most  int
+	asked []int
+}
+
+func (s *smallGPU) Name() string              { return "cuda:0(small)" }
+func (s *smallGPU) Available() (int64, error) { return 1 << 30, nil }
+
+func (s *smallGPU) Alloc(tag string, dt kernels.DType, shape ...int) (kernels.Tensor, error) {
+	if s.asked = append(s.asked, shape[0]); shape[0] > s.most {
+		return kernels.Tensor{}, fmt.Errorf("no: %w", kernels.ErrOutOfMemory)
+	}
+	return s.Backend.Alloc(tag, dt, shape...)
+}
+
+func TestPeakIsMeasuredWithWhatMemoryAllows(t *testing.T) {
+	b, err := openBackend("cpu", kernels.F32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for most, want := range map[int][]int{1024: {8192, 4096, 2048, 1024, 1024, 1024}, 0: {8192, 4096, 2048, 1024}} {
+		gpu := &smallGPU{Backend: b, most: most}
+		peak, err := measurePeak(gpu, kernels.F32)
+		if (err == nil) != (most > 0) || (peak > 0) != (most > 0) || !slices.Equal(gpu.asked, want) {
+			t.Errorf("memory for %d rows: %g, %v, having asked for %v, want %v", most, peak, err, gpu.asked, want)
+		}
+	}
+	if used := b.Used(); len(used) != 0 {
+		t.Errorf("left are %v", used)
 	}
 }
 
