@@ -68,6 +68,7 @@ func (s Sizes) elementwise() []largeCase {
 	wide := fmt.Sprintf("%dx%d", s.Tokens, s.FFN)
 	few := max(1, n/16)
 	squares := sumSq(fmt.Sprintf("SumSq/%dx%d", few, h), act(few, h), false)
+	squares.class = LongSum
 	step := kernels.AdamW{LR: .1, Beta1: .9, Beta2: .95, Eps: 1e-2, WeightDecay: .1, GradScale: .5, Step: 3}
 	of := func(k kind) operand { return operand{kind: k, shape: []int{few, h}} }
 	adam := testCase{name: fmt.Sprintf("AdamW/%dx%d", few, h), class: Elementwise,
