@@ -215,7 +215,25 @@ func (w *benchWork) prepareTraining() (err error) {
 		w.params = append(w.params, a)
 	}
 	w.norm = alloc(kernels.F64, [3]int{1, 1, 1})
+	if err == nil {
+		w.copyMasters()
+	}
 	return err
+}
+
+// copyMasters widens bfloat16 weights into their masters.
+func (w *benchWork) copyMasters() {
+	for _, a := range w.params {
+		if a.Master.Buf == nil {
+			continue
+		}
+		narrow, wide := make([]byte, a.Param.Bytes()), make([]byte, a.Master.Bytes())
+		w.b.Download(narrow, a.Param)
+		for i := range len(narrow) / 2 {
+			binary.LittleEndian.PutUint32(wide[4*i:], uint32(binary.LittleEndian.Uint16(narrow[2*i:]))<<16)
+		}
+		w.b.Upload(a.Master, wide)
+	}
 }
 
 // step is one optimizer step: all micro-batches, clipping, AdamW.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math"
 	"time"
@@ -133,7 +132,6 @@ func (d *doctor) timeStep(b kernels.Backend, c llama.Config, o llama.Options, gr
 	if err := w.prepareTraining(); err != nil {
 		return 0, 0, err
 	}
-	w.copyMasters()
 	result := map[string]any{}
 	if err := w.step(result); err != nil {
 		return 0, 0, err
@@ -165,21 +163,6 @@ func repeatedWeights() func(string, kernels.DType, []int, []byte) error {
 			copy(dst[n:], dst[:n])
 		}
 		return nil
-	}
-}
-
-// copyMasters widens the weights into their masters.
-func (w *benchWork) copyMasters() {
-	for _, a := range w.params {
-		if a.Master.Buf == nil {
-			continue
-		}
-		narrow, wide := make([]byte, a.Param.Bytes()), make([]byte, a.Master.Bytes())
-		w.b.Download(narrow, a.Param)
-		for i := range len(narrow) / 2 {
-			binary.LittleEndian.PutUint32(wide[4*i:], uint32(binary.LittleEndian.Uint16(narrow[2*i:]))<<16)
-		}
-		w.b.Upload(a.Master, wide)
 	}
 }
 

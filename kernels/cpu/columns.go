@@ -3,7 +3,11 @@ package cpu
 // #include "kernels.h"
 import "C"
 
-import "rmtrain/kernels"
+import (
+	"slices"
+
+	"rmtrain/kernels"
+)
 
 // Gradients of rows that may repeat are cut by columns: each goroutine adds all
 // rows, in order, to columns of its own.
@@ -62,9 +66,18 @@ func (b *backend) Scatter(dtable, dout, ids kernels.Tensor) {
 	if b.err != nil {
 		return
 	}
+	var same []int32
 	for r, id := range index {
-		to := rowPtr(dtable, int(id))
-		C.run_add(b.set, to, to, rowPtr(dout, r), C.long(cols))
+		if slices.Contains(index[:r], id) {
+			continue
+		}
+		same = append(same[:0], int32(r))
+		for later := r + 1; later < n; later++ {
+			if index[later] == id {
+				same = append(same, int32(later))
+			}
+		}
+		C.run_sum_rows(b.set, rowPtr(dtable, int(id)), ptr(dout), ints(same), C.long(len(same)), C.long(cols))
 	}
 }
 

@@ -6,6 +6,17 @@ static void add(void *out, const void *a, const void *b, long n)
 		put_part((elem *)out + i, get_part((const elem *)a + i, n - i) + get_part((const elem *)b + i, n - i), n - i);
 }
 
+// sum_rows adds rows of x, in order, and rounds once.
+static void sum_rows(void *out, const void *x, const int32_t *rows, long count, long n)
+{
+	for (long i = 0; i < n; i += LANES) {
+		vec sum = {};
+		for (long r = 0; r < count; r++)
+			sum += get_part((const elem *)x + rows[r] * n + i, n - i);
+		put_part((elem *)out + i, sum, n - i);
+	}
+}
+
 // sum_squares adds in float64: a float32 sum of many squares could overflow.
 static void sum_squares(double *out, const void *x, long n)
 {

@@ -73,6 +73,7 @@ typedef struct {
 	X(swiglu_back, (dgate_up, dout, gate_up, rows, n), void *dgate_up, const void *dout, const void *gate_up, long rows, long n) \
 	X(rope, (qkv, stride, pos, table, rows, heads, dim, inverse), void *qkv, long stride, const int32_t *pos, const float *table, long rows, long heads, long dim, int inverse) \
 	X(add, (out, a, b, n), void *out, const void *a, const void *b, long n) \
+	X(sum_rows, (out, x, rows, count, n), void *out, const void *x, const int32_t *rows, long count, long n) \
 	X(add_bias, (x, bias, rows, n), void *x, const void *bias, long rows, long n) \
 	X(add_bias_back, (dbias, dout, rows, n, jlo, jhi), float *dbias, const void *dout, long rows, long n, long jlo, long jhi) \
 	X(embed_back, (dtable, dout, ids, rows, n, skip, jlo, jhi), float *dtable, const void *dout, const int32_t *ids, long rows, long n, int32_t skip, long jlo, long jhi) \

@@ -92,6 +92,7 @@ func rowCases() (cs []testCase) {
 	}
 	cs = append(cs,
 		rmsNorm("RMSNorm/rows as small as eps", 7, 33, 1e-3, 1e-5, false),
+		scatter("Scatter/repeated", 33, ids(2, 2, 0, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2), false),
 		embedBack("EmbedBack/skip/repeated", 7, 3, ids(8, 0, 3, 3, 8, 8, 3), true),
 		embedBack("EmbedBack/skip/first row", 33, 0, ids(0, 2, 0, 5), false))
 	for i, s := range []struct{ n, c, answers int }{{7, 8, 3}, {1, 1, 1}, {65, 33, 9}, {130, 576, 7}} {
