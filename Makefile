@@ -25,7 +25,7 @@ run: build
 	@echo '--- rmtrain: train a reward model as $(EXAMPLE)/nectar.yaml says'
 	@bin/rmtrain --config $(EXAMPLE)/nectar.yaml
 	@echo '--- rmtrain infer: score held-out samples with $(EXAMPLE)/out'
-	@bin/rmtrain infer --checkpoint $(EXAMPLE)/out --input $(EXAMPLE)/samples.jsonl
+	@bin/rmtrain infer --device cpu --checkpoint $(EXAMPLE)/out --input $(EXAMPLE)/samples.jsonl
 
 ## test: everything that CI runs: lint, unit tests, races, the program end to end
 test: build lint
