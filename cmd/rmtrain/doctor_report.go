@@ -71,7 +71,7 @@ func (r *doctorReport) save(dir string) error {
 	return nil
 }
 
-// replaceFile writes beside path and renames.
+// replaceFile writes a file that is complete or as it was.
 func replaceFile(path string, text []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
@@ -81,6 +81,9 @@ func replaceFile(path string, text []byte) error {
 	_, err = f.Write(text)
 	if err == nil {
 		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
