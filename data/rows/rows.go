@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,7 +80,7 @@ func Read(ctx context.Context, path string, columns []string, emit Emit) error {
 	}
 	before, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("rows: open data: %w", err)
+		return cannotOpen(path, err)
 	}
 	var refused error
 	err = read(ctx, path, columns, func(r Row) error {
@@ -91,17 +92,32 @@ func Read(ctx context.Context, path string, columns []string, emit Emit) error {
 		return refused
 	}
 	if err != nil {
-		return fmt.Errorf("rows: read %s: %w", path, err)
+		return fmt.Errorf("data: read %s: %w", path, cause(err))
 	}
 	after, err := os.Stat(path)
 	if err != nil || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
-		return fmt.Errorf("rows: read %s: it changed while it was read", path)
+		return fmt.Errorf("data: read %s: it changed while it was read", path)
 	}
 	return nil
 }
 
+// cannotOpen says why the file at path cannot be opened.
+func cannotOpen(path string, err error) error {
+	return fmt.Errorf("data: open %s: %w", path, cause(err))
+}
+
+// cause is what went wrong, without the path and the system call, which the error around
+// it names in its own way.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
 func unknown(path string, k Kinds) error {
-	return fmt.Errorf("rows: open %s: not a known kind of file (name it %v; unpack .xz with `xz -d`)", path, k)
+	return fmt.Errorf("data: open %s: not a known kind of file (name it %v; unpack .xz with `xz -d`)", path, k)
 }
 
 // A File is a file of rows.
@@ -114,13 +130,13 @@ type File struct {
 // Expand lists the files that paths name, those of a folder by name.
 func Expand(paths []string, kinds Kinds) ([]File, error) {
 	if len(paths) == 0 {
-		return nil, errors.New("rows: no data files are named")
+		return nil, errors.New("data: no data files are named")
 	}
 	var files []File
 	for _, p := range paths {
 		info, err := os.Stat(p)
 		if err != nil {
-			return nil, fmt.Errorf("rows: open data: %w", err)
+			return nil, cannotOpen(p, err)
 		}
 		inside := []string{p}
 		if info.IsDir() {
@@ -133,7 +149,7 @@ func Expand(paths []string, kinds Kinds) ([]File, error) {
 		for _, path := range inside {
 			info, err := os.Stat(path)
 			if err != nil {
-				return nil, fmt.Errorf("rows: open data: %w", err)
+				return nil, cannotOpen(path, err)
 			}
 			files = append(files, File{Path: path, Bytes: info.Size()})
 		}
@@ -144,7 +160,7 @@ func Expand(paths []string, kinds Kinds) ([]File, error) {
 func listFolder(dir string, kinds Kinds) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("rows: open data: %w", err)
+		return nil, cannotOpen(dir, err)
 	}
 	var files []string
 	for _, e := range entries {
@@ -154,7 +170,7 @@ func listFolder(dir string, kinds Kinds) ([]string, error) {
 		}
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("rows: open %s: the folder has no %v file", dir, kinds)
+		return nil, fmt.Errorf("data: open %s: the folder has no %v file", dir, kinds)
 	}
 	slices.Sort(files)
 	return files, nil
@@ -165,13 +181,13 @@ func Hash(ctx context.Context, files []File) error {
 	for i := range files {
 		f, err := os.Open(files[i].Path)
 		if err != nil {
-			return fmt.Errorf("rows: open data: %w", err)
+			return cannotOpen(files[i].Path, err)
 		}
 		h := sha256.New()
 		files[i].Bytes, err = io.CopyBuffer(struct{ io.Writer }{h}, &interruptible{ctx, f}, make([]byte, 1<<20))
 		f.Close()
 		if err != nil {
-			return fmt.Errorf("rows: read %s: %w", files[i].Path, err)
+			return fmt.Errorf("data: read %s: %w", files[i].Path, cause(err))
 		}
 		h.Sum(files[i].SHA256[:0])
 	}

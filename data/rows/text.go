@@ -3,6 +3,7 @@ package rows
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"context"
 	"encoding/csv"
@@ -36,7 +37,7 @@ func readText(read func(in *text, emit Emit) error) reader {
 		raw := &counter{r: &interruptible{ctx, f}}
 		var plain io.Reader = raw
 		if strings.HasSuffix(strings.ToLower(path), ".gz") {
-			if plain, err = gzip.NewReader(bufio.NewReader(raw)); err != nil {
+			if plain, err = newUnpacker(raw); err != nil {
 				return err
 			}
 		}
@@ -53,6 +54,39 @@ func newText(plain io.Reader, done func() float64) *text {
 		_, _ = in.Discard(3) // they are in the buffer
 	}
 	return in
+}
+
+// An unpacker reads gzip, and says so if that fails.
+type unpacker struct{ r io.Reader }
+
+func newUnpacker(raw io.Reader) (*unpacker, error) {
+	r, err := gzip.NewReader(bufio.NewReader(raw))
+	if err == io.EOF {
+		return nil, errors.New("the file is empty")
+	}
+	if err != nil {
+		return nil, notGzip(err)
+	}
+	return &unpacker{r}, nil
+}
+
+func (u *unpacker) Read(b []byte) (int, error) {
+	n, err := u.r.Read(b)
+	return n, notGzip(err)
+}
+
+// notGzip explains errors of package gzip, and leaves others alone.
+func notGzip(err error) error {
+	var corrupt flate.CorruptInputError
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the gzip data are cut off (fetch the file again)")
+	case errors.Is(err, gzip.ErrHeader):
+		return fmt.Errorf("%w: it is no gzip file (name it without .gz, or fetch it again)", err)
+	case errors.Is(err, gzip.ErrChecksum), errors.As(err, &corrupt):
+		return fmt.Errorf("the gzip data are damaged: %w (fetch the file again)", err)
+	}
+	return err
 }
 
 // A counter counts what is read through it.

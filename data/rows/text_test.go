@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -140,6 +141,42 @@ func TestAnElementOrRecordWithoutEndIsRefused(t *testing.T) {
 	} {
 		if err := read(); !errors.Is(err, errTooLong) {
 			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+func TestAGzipFileThatIsNotWholeSaysSo(t *testing.T) {
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	for i := range 1000 {
+		fmt.Fprintf(w, "{\"row\": %d}\n", i*i)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole := packed.String()
+	damaged := []byte(whole)
+	damaged[len(damaged)/2] ^= 0xff
+	for name, test := range map[string]struct{ content, want string }{
+		"cut":        {whole[:len(whole)/2], "cut off (fetch the file again)"},
+		"head alone": {whole[:5], "cut off (fetch the file again)"},
+		"empty":      {"", "the file is empty"},
+		"text":       {"{\"row\": 1, \"of\": \"text\"}\n", "no gzip file (name it without .gz"},
+		"damaged":    {string(damaged), "damaged"},
+	} {
+		path := write(t, "a.jsonl.gz", test.content)
+		if _, err := linesOf(t, path); err == nil || !strings.HasPrefix(err.Error(), "data: read "+path) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+func TestAnAbsentFileIsNamedOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "absent.jsonl")
+	_, expand := Expand([]string{path}, All)
+	for name, err := range map[string]error{"Expand": expand, "Read": Read(t.Context(), path, nil, ignore), "Hash": Hash(t.Context(), []File{{Path: path}})} {
+		if want := "data: open " + path + ": no such file or directory"; err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", name, err, want)
 		}
 	}
 }
