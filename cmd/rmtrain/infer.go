@@ -87,6 +87,9 @@ func (o inferOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr i
 	if err := o.check(); err != nil {
 		return err
 	}
+	if sameFile(o.input, o.output) {
+		return fmt.Errorf("infer: --output %s is the input, which would be lost (name another file)", o.output)
+	}
 	in, err := openInput(o.input, stdin)
 	if err != nil {
 		return err

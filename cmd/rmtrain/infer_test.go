@@ -395,3 +395,21 @@ func TestInferDoesNotWriteWhatAnotherProcessWrites(t *testing.T) {
 	defer first.close()
 	fails(t, []string{"infer", "--checkpoint", tinyScorer, "--input", scoringRequests(t, 5), "--output", out, "--overwrite"}, "another process")
 }
+
+func TestInferDoesNotReplaceItsInput(t *testing.T) {
+	in := scoringRequests(t, 2)
+	was, err := os.ReadFile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(in, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, output := range []string{in, link} {
+		fails(t, []string{"infer", "--checkpoint", tinyScorer, "--input", in, "--output", output, "--overwrite"}, "is the input")
+	}
+	if now, err := os.ReadFile(in); err != nil || !bytes.Equal(now, was) {
+		t.Errorf("the input changed: %v", err)
+	}
+}
