@@ -31,6 +31,9 @@ type Options struct {
 	// BatchTokens is the most rows of one forward pass; 0 means 8192. It bounds
 	// memory and has no influence on scores.
 	BatchTokens int
+	// EncodeOnly checks the checkpoint and leaves its weights where they are: the Scorer
+	// encodes, and Score is an error. Backend and DType are not needed.
+	EncodeOnly bool
 }
 
 // A Scorer is an open reward model. Its methods may be called by many goroutines;
@@ -41,9 +44,9 @@ type Scorer struct {
 	Encoder *tokenizer.Encoder
 
 	batchTokens int
-	maxTokens   int        // of the conversations of one request, which bounds memory
-	mu          sync.Mutex // the model has room for one batch
-	model       *llama.Model
+	maxTokens   int          // of the conversations of one request, which bounds memory
+	mu          sync.Mutex   // the model has room for one batch
+	model       *llama.Model // nil if it only encodes
 }
 
 // Open loads the reward model that path means; see checkpoints.Open.
@@ -68,6 +71,9 @@ func Open(path string, o Options) (*Scorer, error) {
 		return nil, fmt.Errorf("infer: open %s: %w", path, err)
 	}
 	s := &Scorer{Dir: dir, Config: c, Encoder: enc, batchTokens: cmp.Or(o.BatchTokens, 8192), maxTokens: 64 << 20}
+	if o.EncodeOnly {
+		return s, nil
+	}
 	model := llama.Options{DType: o.DType, MaxRows: s.batchTokens, MaxAnswers: s.batchTokens}
 	model.Keeper = o.keeper(c, model)
 	if s.model, err = LoadModel(dir, o.Backend, c, model, nil); err != nil {
@@ -93,7 +99,9 @@ func (o Options) keeper(c llama.Config, model llama.Options) kernels.Keeper {
 func (s *Scorer) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.model.Close()
+	if s.model != nil {
+		s.model.Close()
+	}
 	return s.Encoder.Tokenizer().Close()
 }
 
@@ -101,6 +109,9 @@ func (s *Scorer) Close() error {
 // beginning, which is then computed once; that, the order and the company of
 // conversations have no influence on their rewards.
 func (s *Scorer) Score(ctx context.Context, groups [][]tokenizer.Encoded) ([][]float64, error) {
+	if s.model == nil {
+		return nil, fmt.Errorf("infer: score with %s: it was opened without its weights", s.Dir.Path)
+	}
 	scores := make([][]float64, len(groups))
 	var pieces []piece
 	var sizes []int

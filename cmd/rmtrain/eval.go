@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,6 +45,9 @@ on when the same command is given again.`,
   rmtrain eval --checkpoint out --compare base --data pairs=held-out.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if c.Flags().Changed("limit") && o.settings.Limit == 0 {
+				return errors.New("eval: --limit 0 measures nothing (give the most prompts of each benchmark, or leave it out for the defaults)")
+			}
 			return o.run(c.Context(), c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
@@ -91,8 +95,28 @@ func (o *evalOptions) check() error {
 	if err := o.settings.Check(); err != nil {
 		return err
 	}
-	if o.output != "" && !o.overwrite && exists(filepath.Join(o.output, bench.ResultFile)) {
-		return fmt.Errorf("eval: %s holds a result (--overwrite replaces it)", o.output)
+	return o.checkOutput()
+}
+
+// checkOutput refuses a folder whose files the result would replace. An evaluation that
+// was stopped while it wrote its result has its journal still, and may write it again.
+func (o *evalOptions) checkOutput() error {
+	if o.output == "" {
+		return nil
+	}
+	if st, err := os.Stat(o.output); err == nil && !st.IsDir() {
+		return fmt.Errorf("eval: --output %s is a file (name a folder)", o.output)
+	}
+	if o.overwrite || exists(filepath.Join(o.output, journalFile)) {
+		return nil
+	}
+	if exists(filepath.Join(o.output, bench.ResultFile)) {
+		return fmt.Errorf("eval: --output %s holds a result (--overwrite replaces it)", o.output)
+	}
+	for _, name := range bench.Files() {
+		if exists(filepath.Join(o.output, name)) {
+			return fmt.Errorf("eval: --output %s has a %s that is no evaluation's (name another folder; --overwrite would replace it)", o.output, name)
+		}
 	}
 	return nil
 }
@@ -117,6 +141,9 @@ func (o *evalOptions) files() (map[string][]string, error) {
 	}
 	if o.benches == nil {
 		o.benches = named
+	}
+	if len(o.benches) == 0 && paths[bench.PriorSets] != nil {
+		return nil, fmt.Errorf("eval: --data %s=... is a part of %s, which has no file (give --data %[2]s=PATH, too)", bench.PriorSets, bench.RewardBench)
 	}
 	if len(o.benches) == 0 {
 		return nil, fmt.Errorf("eval: nothing to measure (--data BENCH=PATH, of %s)", strings.Join(bench.Names(), ", "))
@@ -181,8 +208,11 @@ func (o *evalOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return interrupted(ctx, err)
 	}
 	e := &evaluation{evalOptions: o, sets: sets, chat: template, stderr: stderr}
+	if err := e.check(ctx); err != nil {
+		return err
+	}
 	report := &bench.Report{Version: version, Checkpoint: o.checkpoint, Compared: o.compare, Settings: o.settings}
-	mine, err := e.score(ctx, o.checkpoint, "scores.partial.jsonl")
+	mine, err := e.score(ctx, o.checkpoint, journalFile)
 	if err != nil {
 		return err
 	}
@@ -207,6 +237,9 @@ func (o *evalOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	return report.WriteTable(stdout)
 }
+
+// journalFile holds the rows of the model until the result is written.
+const journalFile = "scores.partial.jsonl"
 
 // save writes the result, after which the journals are not needed.
 func (e *evaluation) save(r *bench.Report) error {

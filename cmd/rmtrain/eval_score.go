@@ -37,6 +37,57 @@ type scored struct {
 	about bench.Model
 }
 
+// check finds what would stop the run after its long part has begun: a model that does
+// not open, a template that does not parse, and texts that the model to compare with
+// refuses. Weights stay where they are.
+func (e *evaluation) check(ctx context.Context) error {
+	for _, checkpoint := range []string{e.checkpoint, e.compare} {
+		if checkpoint == "" {
+			continue
+		}
+		if err := e.checkModel(ctx, checkpoint, checkpoint == e.compare); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *evaluation) checkModel(ctx context.Context, checkpoint string, texts bool) error {
+	folder, err := modelFolder(ctx, checkpoint, e.stderr)
+	if err != nil {
+		return err
+	}
+	s, err := infer.Open(folder, infer.Options{MaxLength: e.maxLength, EncodeOnly: true})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := e.retemplate(s); err != nil || !texts {
+		return err
+	}
+	for _, set := range e.sets {
+		if err := set.Check(ctx, s, e.settings.SkipBad); err != nil {
+			return fmt.Errorf("eval: --compare %s: %w", checkpoint, interrupted(ctx, err))
+		}
+	}
+	return nil
+}
+
+// retemplate gives a scorer the template of --template, if there is one.
+func (e *evaluation) retemplate(s *infer.Scorer) error {
+	if e.chat == nil {
+		return nil
+	}
+	f := s.Encoder.Format()
+	f.Template = *e.chat
+	encoder, err := tokenizer.NewEncoder(s.Encoder.Tokenizer(), f)
+	if err != nil {
+		return fmt.Errorf("eval: --template %s: %w", e.template, err)
+	}
+	s.Encoder = encoder
+	return nil
+}
+
 // score opens a checkpoint and scores every set with it.
 func (e *evaluation) score(ctx context.Context, checkpoint, journal string) (*scored, error) {
 	checkpoint, err := modelFolder(ctx, checkpoint, e.stderr)
@@ -60,12 +111,8 @@ func (e *evaluation) score(ctx context.Context, checkpoint, journal string) (*sc
 	for _, n := range append(s.Dir.Notes, s.Encoder.Tokenizer().Warnings()...) {
 		fmt.Fprintln(e.stderr, "note:", n)
 	}
-	if e.chat != nil {
-		f := s.Encoder.Format()
-		f.Template = *e.chat
-		if s.Encoder, err = tokenizer.NewEncoder(s.Encoder.Tokenizer(), f); err != nil {
-			return nil, fmt.Errorf("eval: --template %s: %w", e.template, err)
-		}
+	if err := e.retemplate(s); err != nil {
+		return nil, err
 	}
 	about, err := e.describe(s, b, dt)
 	if err != nil {

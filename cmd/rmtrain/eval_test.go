@@ -212,9 +212,13 @@ func TestEvalRefusesMistakesBeforeItOpensAModel(t *testing.T) {
 		{[]string{"--data", "pairs=" + dir + "/absent.jsonl"}, "no such file"},
 		{[]string{"--data", "pairs=" + bad}, "bad.jsonl:1: rejected is missing"},
 		{[]string{"--data", "pairs=" + bad, "--on-bad-row", "skip"}, "no usable row"},
-		{[]string{"--data", "pairs=" + bad, "--limit", "-1"}, "limit -1"},
-		{[]string{"--data", "pairs=" + bad, "--score-ties", "x"}, "score ties"},
-		{[]string{"--data", "pairs=" + bad, "--average", "x"}, "average"},
+		{[]string{"--data", "pairs=" + bad, "--limit", "-1"}, "--limit -1"},
+		{[]string{"--data", "pairs=" + bad, "--limit", "0"}, "leave it out"},
+		{[]string{"--data", "pairs=" + bad, "--resamples", "0"}, "--resamples 0 must be from 1"},
+		{[]string{"--data", "pairs=" + bad, "--output", bad}, "is a file"},
+		{[]string{"--data", "rewardbench-prior=" + bad}, "give --data rewardbench=PATH"},
+		{[]string{"--data", "pairs=" + bad, "--score-ties", "x"}, "--score-ties"},
+		{[]string{"--data", "pairs=" + bad, "--average", "x"}, "--average"},
 		{[]string{"--data", "pairs=" + bad, "--on-bad-row", "x"}, "--on-bad-row"},
 		{[]string{"--data", "pairs=" + bad, "--overwrite"}, "needs --output"},
 		{[]string{"--data", "pairs=" + bad, "--dtype", "x"}, "--dtype"},
@@ -223,5 +227,64 @@ func TestEvalRefusesMistakesBeforeItOpensAModel(t *testing.T) {
 		{[]string{"--data", "pairs=" + bad, "--batch-tokens", "0"}, "--batch-tokens"},
 	} {
 		fails(t, append([]string{"eval", "--checkpoint", filepath.Join(dir, "no-model")}, test.args...), test.want)
+	}
+}
+
+func TestEvalFindsAnUnusableModelBeforeItScores(t *testing.T) {
+	ranked, _ := evalData(t)
+	template := filepath.Join(t.TempDir(), "broken.jinja")
+	if err := os.WriteFile(template, []byte("{{ messages["), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--template", template}, []string{"--template " + template, "template"}},
+		{[]string{"--compare", "no-model"}, []string{"no-model"}},
+		{[]string{"--compare", otherModel, "--max-length", "100000"}, []string{"max length 100000"}},
+	} {
+		dir := filepath.Join(t.TempDir(), "report")
+		args := []string{"eval", "--checkpoint", tinyModel, "--data", "pairs=" + ranked, "--output", dir}
+		fails(t, append(args, test.args...), test.want...)
+		if exists(dir) {
+			t.Errorf("%q: it scored before it failed", test.args)
+		}
+	}
+}
+
+func TestEvalReplacesNoFilesOfOthers(t *testing.T) {
+	ranked, _ := evalData(t)
+	dir := t.TempDir()
+	mine := filepath.Join(dir, bench.PageFile)
+	if err := os.WriteFile(mine, []byte("a run's report"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"eval", "--checkpoint", tinyModel, "--data", "pairs=" + ranked, "--resamples", "20", "--output", dir}
+	fails(t, args, bench.PageFile, "another folder")
+	if got := string(read(t, dir, bench.PageFile)); got != "a run's report" {
+		t.Errorf("report.html is now %q", got)
+	}
+	ok(t, append(args, "--overwrite")...)
+	if !exists(filepath.Join(dir, bench.ResultFile)) {
+		t.Error("--overwrite left no result")
+	}
+}
+
+func TestEvalWritesAResultAgainThatWasStoppedHalfWay(t *testing.T) {
+	ranked, _ := evalData(t)
+	dir := filepath.Join(t.TempDir(), "report")
+	args := []string{"eval", "--checkpoint", tinyModel, "--data", "pairs=" + ranked, "--resamples", "20", "--output", dir}
+	ok(t, args...)
+	journal := filepath.Join(dir, journalFile)
+	if err := os.Remove(filepath.Join(dir, bench.ResultFile)); err != nil { // it is written last
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(journal, nil, 0o644); err != nil { // and the journal goes after that
+		t.Fatal(err)
+	}
+	ok(t, args...)
+	if exists(journal) || !exists(filepath.Join(dir, bench.ResultFile)) {
+		t.Error("the result is not complete")
 	}
 }

@@ -82,11 +82,11 @@ func Known(name string, data bool) error {
 	if slices.Contains(names, name) {
 		return nil
 	}
-	return fmt.Errorf("bench: %q is unknown (choose of %s)", name, strings.Join(names, ", "))
+	return fmt.Errorf("eval: benchmark %q is unknown (choose one of %s)", name, strings.Join(names, ", "))
 }
 
 // NoData says how to get what a benchmark needs.
 func NoData(name string) error {
 	b, _ := find(name)
-	return fmt.Errorf("bench: %s has no file (--data %s=PATH; it takes %s)", name, name, b.get)
+	return fmt.Errorf("eval: %s has no file (--data %s=PATH; it takes %s)", name, name, b.get)
 }

@@ -30,7 +30,7 @@ type Journal struct {
 func OpenJournal(path string, identity map[string]string, replace bool) (*Journal, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("bench: open journal: %w", err)
+		return nil, fmt.Errorf("eval: open journal: %w", err)
 	}
 	j := &Journal{path: path, f: f, rows: map[string]Row{}}
 	if err := j.begin(identity, replace); err != nil {
@@ -41,17 +41,17 @@ func OpenJournal(path string, identity map[string]string, replace bool) (*Journa
 
 func (j *Journal) begin(identity map[string]string, replace bool) error {
 	if err := syscall.Flock(int(j.f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("bench: journal %s: another process is writing it: %w", j.path, err)
+		return fmt.Errorf("eval: journal %s: another process is writing it: %w", j.path, err)
 	}
 	end, err := j.replay(identity)
 	if err != nil && (!replace || !errors.Is(err, errOther)) {
 		return err
 	}
 	if err := j.f.Truncate(end); err != nil {
-		return fmt.Errorf("bench: journal: %w", err)
+		return fmt.Errorf("eval: journal: %w", err)
 	}
 	if _, err := j.f.Seek(end, io.SeekStart); err != nil {
-		return fmt.Errorf("bench: journal: %w", err)
+		return fmt.Errorf("eval: journal: %w", err)
 	}
 	j.w = bufio.NewWriter(j.f)
 	if end > 0 {
@@ -80,15 +80,15 @@ func (j *Journal) replay(identity map[string]string) (int64, error) {
 		err = json.Unmarshal(first, &head)
 	}
 	if err != nil || head.Identity == nil {
-		return 0, fmt.Errorf("bench: journal %s: %w: its first line is no identity (choose another output, or replace it with --overwrite)", j.path, errOther)
+		return 0, fmt.Errorf("eval: journal %s: %w: its first line is no identity (choose another output, or replace it with --overwrite)", j.path, errOther)
 	}
 	if !maps.Equal(head.Identity, identity) {
-		return 0, fmt.Errorf("bench: journal %s: %w: %s (choose another output, or replace it with --overwrite)", j.path, errOther, differences(head.Identity, identity))
+		return 0, fmt.Errorf("eval: journal %s: %w: %s (choose another output, or replace it with --overwrite)", j.path, errOther, differences(head.Identity, identity))
 	}
 	for end := int64(len(first)); ; {
 		line, err := in.ReadBytes('\n')
 		if err != nil && err != io.EOF {
-			return 0, fmt.Errorf("bench: journal: %w", err)
+			return 0, fmt.Errorf("eval: journal: %w", err)
 		}
 		var r Row
 		if !bytes.HasSuffix(line, []byte("\n")) || json.Unmarshal(line, &r) != nil || r.ID == "" {
@@ -142,7 +142,7 @@ func (j *Journal) write(v any) error {
 		_, err = j.w.Write(append(line, '\n'))
 	}
 	if err != nil {
-		return fmt.Errorf("bench: write journal %s: %w", j.path, err)
+		return fmt.Errorf("eval: write journal %s: %w", j.path, err)
 	}
 	return nil
 }
@@ -152,7 +152,7 @@ func (j *Journal) flush() error {
 		return nil
 	}
 	if err := j.w.Flush(); err != nil {
-		return fmt.Errorf("bench: write journal %s: %w", j.path, err)
+		return fmt.Errorf("eval: write journal %s: %w", j.path, err)
 	}
 	return nil
 }
@@ -171,7 +171,7 @@ func (j *Journal) Remove() error {
 		return nil
 	}
 	if err := os.Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("bench: remove journal: %w", err)
+		return fmt.Errorf("eval: remove journal: %w", err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -165,13 +166,24 @@ func TestSingleTurnLeavesLongConversationsOut(t *testing.T) {
 
 func TestAFolderIsAllItsFiles(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"b.jsonl", "a.jsonl", "notes.txt"} {
-		if err := writeFile(dir+"/"+name, whole([]byte(oneLine(safetyRow, true, false)))); err != nil {
+	for name, first := range map[string]bool{"b.jsonl": true, "a.jsonl": false, "notes.txt": true} {
+		if err := writeFile(dir+"/"+name, whole([]byte(oneLine(safetyRow, first, !first)))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	set := load(t, Safety, quick(), dir)
 	if len(set.Files) != 2 || !strings.HasSuffix(set.Files[0].Path, "a.jsonl") || len(set.Items) != 2 {
 		t.Errorf("%d items of %v", len(set.Items), set.Files)
+	}
+}
+
+func TestAFileThatIsNamedTwiceIsRefused(t *testing.T) {
+	path := write(t, "a.jsonl", oneLine(safetyRow, true, false))
+	for name, paths := range map[string][]string{
+		"path": {path, path}, "its folder, too": {path, filepath.Dir(path)}, "a copy": {path, write(t, "b.jsonl", oneLine(safetyRow, true, false))},
+	} {
+		if _, err := Load(context.Background(), Safety, paths, quick(), nil); err == nil || !strings.Contains(err.Error(), "would count twice") {
+			t.Errorf("%s: error %v", name, err)
+		}
 	}
 }

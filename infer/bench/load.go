@@ -49,6 +49,9 @@ func Load(ctx context.Context, name string, paths []string, s Settings, ranked P
 	if err := rows.Hash(ctx, files); err != nil {
 		return nil, err
 	}
+	if err := twice(files); err != nil {
+		return nil, fmt.Errorf("eval: %s: %w", name, err)
+	}
 	limit := b.limit
 	if s.Limit > 0 {
 		limit = s.Limit
@@ -63,9 +66,21 @@ func Load(ctx context.Context, name string, paths []string, s Settings, ranked P
 	set.Items, set.Prompts = l.sample.items(), l.sample.seen()
 	set.Sampled = len(l.sample.dropped) > 0
 	if len(set.Items) == 0 {
-		return nil, fmt.Errorf("bench: %s: no usable row among %d of %s%s", name, set.Rows, files[0].Path, set.why())
+		return nil, fmt.Errorf("eval: %s: no usable row among %d of %s%s", name, set.Rows, files[0].Path, set.why())
 	}
 	return set, nil
+}
+
+// twice names a file that is there again, since its rows would count twice.
+func twice(files []rows.File) error {
+	first := map[[32]byte]string{}
+	for _, f := range files {
+		if was, ok := first[f.SHA256]; ok && f.Bytes > 0 {
+			return fmt.Errorf("%s has the same content as %s, and its rows would count twice (name one of them)", f.Path, was)
+		}
+		first[f.SHA256] = f.Path
+	}
+	return nil
 }
 
 // why says what became of rows that are not there.
@@ -93,7 +108,7 @@ func (l *loader) file(ctx context.Context, f rows.File) error {
 	before := l.set.Rows
 	err := rows.Read(ctx, f.Path, l.bench.columns, func(r rows.Row) error { return l.add(f.Path, r) })
 	if err == nil && l.set.Rows == before {
-		err = fmt.Errorf("bench: read %s: the file has no rows", f.Path)
+		err = fmt.Errorf("eval: read %s: the file has no rows", f.Path)
 	}
 	return err
 }
@@ -107,7 +122,7 @@ func (l *loader) add(path string, r rows.Row) error {
 		l.set.LeftOut[string(out)]++
 		return nil
 	case err != nil && !l.settings.SkipBad:
-		return fmt.Errorf("bench: read %s:%d: %w (mend the row, or leave such rows out with --on-bad-row skip)", path, r.Number, err)
+		return fmt.Errorf("eval: read %s:%d: %w (mend the row, or leave such rows out with --on-bad-row skip)", path, r.Number, err)
 	case err != nil:
 		if l.set.Bad++; l.set.Bad == 1 {
 			l.set.FirstBad = fmt.Sprintf("%s:%d: %v", path, r.Number, err)

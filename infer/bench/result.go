@@ -110,7 +110,7 @@ func Measure(set *Set, rows, other []Row, s Settings) (*Result, error) {
 	}
 	board := newBoard(set.Bench, set.Items, rows, s)
 	if len(board.items) == 0 {
-		return nil, fmt.Errorf("bench: %s: no row could be scored; the first: %s", set.Bench, r.firstError())
+		return nil, fmt.Errorf("eval: %s: no row could be scored; the first: %s", set.Bench, r.firstError())
 	}
 	r.Used, r.Items, r.Pairs = len(board.strata), len(board.items), len(board.pairs)
 	r.Truncated = board.truncated()
@@ -135,7 +135,7 @@ func (r *Result) evaluate(b *board, against []measure, s Settings) error {
 	}
 	for i, m := range against {
 		if i >= len(ms) || m.name != ms[i].name || m.group != ms[i].group {
-			return errors.New("bench: the models were not measured on the same rows")
+			return errors.New("eval: the models were not measured on the same rows")
 		}
 		stats = append(stats, m.at)
 	}

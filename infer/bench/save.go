@@ -20,19 +20,24 @@ const (
 	MarkdownFile = "card.md"
 )
 
+// Files lists the files of a result.
+func Files() []string {
+	return []string{LinesFile, ParquetFile, PageFile, MarkdownFile, ResultFile}
+}
+
 // Save writes the report into a folder: result.json last, so that a folder that has it
 // has everything.
 func (r *Report) Save(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("bench: save: %w", err)
+		return fmt.Errorf("eval: save: %w", err)
 	}
 	result, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
-		return fmt.Errorf("bench: save %s: %w", ResultFile, err)
+		return fmt.Errorf("eval: save %s: %w", ResultFile, err)
 	}
 	page, err := r.Page()
 	if err != nil {
-		return fmt.Errorf("bench: save %s: %w", PageFile, err)
+		return fmt.Errorf("eval: save %s: %w", PageFile, err)
 	}
 	for _, f := range []struct {
 		name  string
@@ -45,7 +50,7 @@ func (r *Report) Save(dir string) error {
 		{ResultFile, whole(append(result, '\n'))},
 	} {
 		if err := writeFile(filepath.Join(dir, f.name), f.write); err != nil {
-			return fmt.Errorf("bench: save: %w", err)
+			return fmt.Errorf("eval: save: %w", err)
 		}
 	}
 	return nil

@@ -74,6 +74,39 @@ func (s *Set) Score(ctx context.Context, m Scorer, j *Journal, skipBad bool, don
 	return rows, nil
 }
 
+// Check encodes every item and keeps nothing, so that what m's template or tokenizer
+// refuses is known before another model's long work begins. With skipBad it refuses none.
+func (s *Set) Check(ctx context.Context, m Scorer, skipBad bool) error {
+	if skipBad {
+		return nil
+	}
+	left := make([]int, len(s.Items))
+	for i := range left {
+		left[i] = i
+	}
+	for len(left) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		w := s.encode(m, left)
+		if err := s.firstRefused(w); err != nil {
+			return err
+		}
+		left = left[len(w.items):]
+	}
+	return nil
+}
+
+// firstRefused names the first item of a window that could not be encoded.
+func (s *Set) firstRefused(w window) error {
+	for _, i := range w.items {
+		if w.errs[i] != nil {
+			return fmt.Errorf("eval: encode %s: %w (mend the row, or leave such rows out with --on-bad-row skip)", s.Items[i].ID, w.errs[i])
+		}
+	}
+	return nil
+}
+
 // encodeAll encodes everything before the long work begins, so that without skipBad the
 // first item that cannot be encoded is an error then. Ids take about as much memory as
 // the texts, which are all there.
@@ -84,10 +117,8 @@ func (s *Set) encodeAll(ctx context.Context, m Scorer, left []int, skipBad bool)
 			return nil, err
 		}
 		w := s.encode(m, left)
-		for _, i := range w.items {
-			if w.errs[i] != nil && !skipBad {
-				return nil, fmt.Errorf("bench: encode %s: %w (mend the row, or leave such rows out with --on-bad-row skip)", s.Items[i].ID, w.errs[i])
-			}
+		if err := s.firstRefused(w); err != nil && !skipBad {
+			return nil, err
 		}
 		windows = append(windows, w)
 		left = left[len(w.items):]
@@ -167,7 +198,7 @@ func (s *Set) score(ctx context.Context, m Scorer, w window, rows []Row) error {
 		for c, e := range groups[k] {
 			x := scores[k][c]
 			if math.IsNaN(x) || math.IsInf(x, 0) {
-				return fmt.Errorf("bench: score %s: the score of %s is not a finite number (look at the model's weights, or score in float32)", r.ID, s.Items[i].Completions[c].Label)
+				return fmt.Errorf("eval: score %s: the score of %s is not a finite number (look at the model's weights, or score in float32)", r.ID, s.Items[i].Completions[c].Label)
 			}
 			r.Scores, r.Tokens, r.Truncated = append(r.Scores, x), append(r.Tokens, e.Tokens), append(r.Truncated, e.Truncated)
 		}

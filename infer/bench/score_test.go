@@ -112,6 +112,12 @@ func TestTextsThatCannotBeEncodedAreFoundFirst(t *testing.T) {
 	if m.calls != 0 {
 		t.Errorf("%d batches were scored before", m.calls)
 	}
+	if again := set.Check(t.Context(), m, false); again == nil || again.Error() != err.Error() {
+		t.Errorf("Check says %v, Score %v", again, err)
+	}
+	if err := set.Check(t.Context(), m, true); err != nil {
+		t.Errorf("Check of rows that may be skipped: %v", err)
+	}
 }
 
 func TestScoresThatAreNoNumbersAreAnError(t *testing.T) {

@@ -44,13 +44,13 @@ func Defaults() Settings {
 func (s Settings) Check() error {
 	switch {
 	case s.Limit < 0:
-		return fmt.Errorf("bench: limit %d must not be negative", s.Limit)
+		return fmt.Errorf("eval: --limit %d must not be negative", s.Limit)
 	case !slices.Contains([]string{Half, Wrong, Right}, s.ScoreTies):
-		return fmt.Errorf("bench: score ties %q is unknown (choose half, wrong or right)", s.ScoreTies)
+		return fmt.Errorf("eval: --score-ties %q is unknown (choose half, wrong or right)", s.ScoreTies)
 	case !slices.Contains([]string{Prompts, Pairs}, s.Average):
-		return fmt.Errorf("bench: average %q is unknown (choose prompts or pairs)", s.Average)
+		return fmt.Errorf("eval: --average %q is unknown (choose prompts or pairs)", s.Average)
 	case s.Resamples < 1 || s.Resamples > 1_000_000:
-		return fmt.Errorf("bench: %d resamples is not from 1 to 1,000,000", s.Resamples)
+		return fmt.Errorf("eval: --resamples %d must be from 1 to 1,000,000", s.Resamples)
 	}
 	return nil
 }
