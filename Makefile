@@ -15,7 +15,7 @@ EXAMPLE := build/example
 BENCH := build/bench/venv
 
 .DEFAULT_GOAL := build
-.PHONY: run test build lint bench-cpu cuda emulator clean help prerequisites dependencies rustlib
+.PHONY: run test build lint bench-cpu cuda cuda-real emulator clean help prerequisites dependencies rustlib
 
 ## run: build, write a small example, train on it, and score with the result
 run: build
@@ -52,6 +52,10 @@ $(BENCH)/installed: docs/benchmarks/requirements.txt
 ## cuda: the kernels' PTX, which is committed, and cubins; after a change of kernels/cuda/*.cu
 cuda: prerequisites
 	@.ci/cuda headers compiler kernels
+
+## cuda-real: hold what is declared of cublasLt beside the real library; 426 MB from PyPI, no GPU
+cuda-real: prerequisites
+	@.ci/cuda real
 
 ## emulator: a stand-in for libcuda.so.1 and libcublasLt.so.13 that runs PTX on the CPU
 emulator: prerequisites

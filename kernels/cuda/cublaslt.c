@@ -106,6 +106,15 @@ static int layouts_make(layouts *l, const lt_family *f, lt_sizes s)
 	return e;
 }
 
+static int describe(lt_family *f)
+{
+	int e;
+	if ((e = desc_create(&f->desc, COMPUTE_32F, LT_F32)) ||
+	    (e = desc_set(f->desc, DESC_TRANSA, &f->transposed_y, sizeof f->transposed_y)))
+		return e;
+	return desc_set(f->desc, DESC_TRANSB, &f->transposed_x, sizeof f->transposed_x);
+}
+
 // preference asks for algorithms that take sums in one piece and operands that are aligned
 // to 16 bytes.
 static int preference(void **p, size_t workspace_bytes)
@@ -185,12 +194,9 @@ static int choose(void *handle, lt_family *f, lt_sizes s, size_t workspace_bytes
 
 lt_family *lt_choose(void *handle, int in, int out, int transposed_y, int transposed_x, lt_sizes s, size_t workspace_bytes, int *status)
 {
-	lt_family *f = calloc(1, sizeof *f);
+	lt_family *f = (lt_family *)calloc(1, sizeof *f); // testdata/reallt.cpp reads this as C++
 	f->in = in, f->out = out, f->transposed_x = transposed_x, f->transposed_y = transposed_y;
-	if ((*status = desc_create(&f->desc, COMPUTE_32F, LT_F32)) ||
-	    (*status = desc_set(f->desc, DESC_TRANSA, &transposed_y, sizeof transposed_y)) ||
-	    (*status = desc_set(f->desc, DESC_TRANSB, &transposed_x, sizeof transposed_x)) ||
-	    (*status = choose(handle, f, s, workspace_bytes))) {
+	if ((*status = describe(f)) || (*status = choose(handle, f, s, workspace_bytes))) {
 		lt_forget(f);
 		return NULL;
 	}
