@@ -34,6 +34,8 @@ type backend struct {
 	act kernels.DType // of activations and weights
 	set *C.kernel_set // for elements of type act
 
+	crew crew
+
 	// Scratch memory grows and is kept: operations run one at a time.
 	workers []region // one per goroutine of an operation
 	strips  region   // MatMul: the transposed operand
