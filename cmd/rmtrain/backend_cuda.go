@@ -17,6 +17,15 @@ func haveGPU() bool {
 	return err == nil
 }
 
+// kernelFiguresOf asks the driver of the GPU of that number.
+func kernelFiguresOf(number int) (figures []kernelFigure, err error) {
+	all, err := cuda.Figures(number)
+	for _, f := range all {
+		figures = append(figures, kernelFigure{f.Kernel, f.Registers, f.Local, f.Shared, f.Table, f.TableRegisters, f.TableShared})
+	}
+	return figures, err
+}
+
 // describeGPU says what the GPU of that number is.
 func describeGPU(number int) (string, error) {
 	i, err := cuda.Describe(number)

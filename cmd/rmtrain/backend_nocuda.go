@@ -14,7 +14,9 @@ func openCUDA(kernels.DType, int) (kernels.Backend, error) {
 
 func haveGPU() bool { return false }
 
-// describeGPU says how to get what is missing.
-func describeGPU(int) (string, error) {
-	return "", errors.New("this program was built without CUDA (build it with the tag nvidia; see docs/cuda.md)")
-}
+var errWithoutCUDA = errors.New("this program was built without CUDA (build it with the tag nvidia; see docs/cuda.md)")
+
+// describeGPU says how to get what is missing, as does kernelFiguresOf.
+func describeGPU(int) (string, error) { return "", errWithoutCUDA }
+
+func kernelFiguresOf(int) ([]kernelFigure, error) { return nil, errWithoutCUDA }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +17,11 @@ import (
 
 type doctorOptions struct {
 	output, device string
+	only           string // checks whose names begin so, beside the machine's
 	quick, bench   bool
+	python         string // a program with torch, to compare steps with
+	sanitize       bool
+	sanitizer      string // the program, if it is named
 }
 
 func doctorCommand() *cobra.Command {
@@ -43,6 +49,10 @@ A report names the hardware and holds none of your data: it may be attached to a
 	f.StringVar(&o.device, "device", "auto", "auto, cpu, cuda or cuda:N")
 	f.BoolVar(&o.quick, "quick", false, "small shapes and a part of the checks (what an emulated GPU always gets)")
 	f.BoolVar(&o.bench, "bench", false, "measure speed, too")
+	f.StringVar(&o.only, "only", "", "of the checks beside the machine's, only those whose `name` begins so")
+	f.BoolVar(&o.sanitize, "sanitize", false, "repeat the conformance suite under NVIDIA's compute-sanitizer (minutes)")
+	f.StringVar(&o.sanitizer, "sanitizer", "", "compute-sanitizer's `program`, if it is not where --sanitize looks")
+	f.StringVar(&o.python, "python", "", "with --bench, measure the same training steps in this Python `program`, which needs torch")
 	complete(c, "device", cobra.ShellCompDirectiveNoFileComp, devices...)
 	return c
 }
@@ -58,12 +68,15 @@ type doctor struct {
 
 	device   string // cpu, or cuda:N
 	gpu      bool
+	number   int  // of the GPU
+	gpuOpens bool // it was described
 	quick    bool // small shapes
 	emulated bool
 	backends map[kernels.DType]kernels.Backend // nil where it does not open
 	temp     string                            // a folder for runs
 	tiny     map[string]*tinyRun               // training runs, by device, type and settings
 	peaks    map[kernels.DType]float64         // FLOP/s of the fastest product
+	steps    map[string]stepRun                // that were measured, by shape
 	report   doctorReport
 }
 
@@ -81,22 +94,38 @@ func (d *doctor) run(ctx context.Context) (err error) {
 		return fmt.Errorf("doctor: %w", err)
 	}
 	defer os.RemoveAll(d.temp)
-	d.backends, d.tiny, d.peaks = map[kernels.DType]kernels.Backend{}, map[string]*tinyRun{}, map[kernels.DType]float64{}
+	d.backends, d.tiny, d.peaks, d.steps = map[kernels.DType]kernels.Backend{}, map[string]*tinyRun{}, map[kernels.DType]float64{}, map[string]stepRun{}
 	defer func() { err = errors.Join(err, d.close()) }()
 	began := time.Now()
 	d.report = doctorReport{Version: version, Device: d.device, Time: began.UTC().Format(time.RFC3339)}
 	// The machine first: it tells which shapes the others get.
-	for _, checks := range []func() []doctorCheck{d.machineChecks, d.numberChecks, d.trainingChecks, d.benchChecks} {
+	for _, checks := range []func() []doctorCheck{d.machineChecks, d.numberChecks, d.sanitizeChecks, d.trainingChecks, d.benchChecks} {
 		for _, c := range checks() {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			d.take(ctx, c)
+			if d.wanted(c) {
+				d.take(ctx, c)
+			}
 		}
 	}
+	if d.unmatched() {
+		return fmt.Errorf("doctor: --only %q: no check has a name that begins so (doctor.md has their names)", d.o.only)
+	}
 	d.report.Seconds = time.Since(began).Seconds()
-	d.report.Quick, d.report.Emulated = d.quick, d.emulated
+	d.report.Quick, d.report.Emulated, d.report.Only = d.quick, d.emulated, d.o.only
 	return d.conclude()
+}
+
+// wanted tells whether to take a check: without --only, any. The machine's are always taken,
+// as they open the backends.
+func (d *doctor) wanted(c doctorCheck) bool {
+	return c.section == machineSection || strings.HasPrefix(c.name, d.o.only)
+}
+
+// unmatched tells whether --only has left nothing but the machine's checks.
+func (d *doctor) unmatched() bool {
+	return d.o.only != "" && !slices.ContainsFunc(d.report.Lines, func(l doctorLine) bool { return strings.HasPrefix(l.Name, d.o.only) })
 }
 
 // choose resolves --device.
@@ -105,11 +134,18 @@ func (d *doctor) choose() error {
 	if err != nil {
 		return fmt.Errorf("doctor: --device: %w", err)
 	}
+	if d.o.python != "" && !d.o.bench {
+		return errors.New("doctor: --python compares training steps, which --bench measures (give both)")
+	}
+	if d.o.python, err = findPython(d.o.python, "torch"); err != nil {
+		return fmt.Errorf("doctor: %w", err)
+	}
 	d.quick = d.o.quick
 	d.gpu = choice.kind == "cuda" || choice.kind == "auto" && (haveGPU() || gpuRequired())
 	d.device = "cpu"
 	if d.gpu {
-		d.device = fmt.Sprintf("cuda:%d", choice.number)
+		d.number = choice.number
+		d.device = fmt.Sprintf("cuda:%d", d.number)
 	}
 	return nil
 }

@@ -51,6 +51,11 @@ func (d *doctor) stepChecks(section string) (cs []doctorCheck) {
 			}
 			return d.benchStep(b, dt, shape)
 		}})
+		if d.o.python != "" {
+			cs = append(cs, doctorCheck{section, "training step in PyTorch, " + shape.name + " shape", "measured; its loss is rmtrain's", func(ctx context.Context) finding {
+				return d.torchStep(ctx, shape.name)
+			}})
+		}
 	}
 	return cs
 }
@@ -97,10 +102,13 @@ func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape
 		return skip("not one of %d layers fits into %s", all, mebibytes(available))
 	}
 	before := total(b.Used())
-	seconds, flops, err := d.timeStep(b, c, o, groups, batch, before)
+	ours := stepRun{config: c, groups: groups, dt: dt}
+	flops, err := d.timeStep(b, &ours, o, batch, before)
 	if err != nil {
 		return fail(err)
 	}
+	d.steps[shape.name] = ours
+	seconds := ours.seconds
 	note := fmt.Sprintf("%d of %d layers, %d tokens in %d rows", c.Layers, all, batch.Real, len(batch.Tokens))
 	speed := measurement{Name: "training step, " + shape.name + " shape, " + dtypeName(dt), Value: 3 * flops / seconds, Unit: "FLOP/s", Note: note}
 	if peak := d.peaks[dt]; peak > 0 {
@@ -112,50 +120,51 @@ func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape
 	return pass("%s; memory %s, as planned", note, mebibytes(total(train.Memory(c, o))))
 }
 
-// timeStep returns the time of a step after one to warm up, and the operations of its
-// forward pass. Memory in use must be what was planned.
-func (d *doctor) timeStep(b kernels.Backend, c llama.Config, o llama.Options, groups []data.Group, batch *data.Batch, before int64) (seconds, flops float64, err error) {
-	m, err := llama.New(b, c, o)
+// timedSteps are measured after one to warm up.
+const timedSteps = 2
+
+// timeStep measures a step and returns the operations of its forward pass. Memory in use
+// must be what was planned.
+func (d *doctor) timeStep(b kernels.Backend, s *stepRun, o llama.Options, batch *data.Batch, before int64) (flops float64, err error) {
+	m, err := llama.New(b, s.config, o)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer m.Close()
 	if err := m.Load(repeatedWeights()); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	all := make([]int, len(groups))
-	for i := range all {
-		all[i] = i
-	}
-	w := &benchWork{b: b, m: m, groups: groups, bins: [][]int{all}}
+	w := &benchWork{b: b, m: m, groups: s.groups, bins: [][]int{upTo(len(s.groups))}}
 	defer w.free()
 	if err := w.prepareTraining(); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	result := map[string]any{}
-	if err := w.step(result); err != nil {
-		return 0, 0, err
+	first, result := map[string]any{}, map[string]any{}
+	if err := w.step(first); err != nil {
+		return 0, err
 	}
-	const steps = 2
+	s.loss, s.gradNorm = first["loss"].(float64), first["grad_norm"].(float64)
 	start := time.Now()
-	for range steps {
+	for range timedSteps {
 		if err := w.step(result); err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 	}
-	seconds = time.Since(start).Seconds() / steps
-	if used, want := total(b.Used())-before, total(train.Memory(c, o)); used > want || 10*used < 9*want {
-		return 0, 0, fmt.Errorf("a step uses %s, planned are %s", mebibytes(used), mebibytes(want))
+	s.seconds = time.Since(start).Seconds() / timedSteps
+	if used, want := total(b.Used())-before, total(train.Memory(s.config, o)); used > want || 10*used < 9*want {
+		return 0, fmt.Errorf("a step uses %s, planned are %s", mebibytes(used), mebibytes(want))
 	}
-	return seconds, m.FLOPs(batch), nil
+	return m.FLOPs(batch), nil
 }
+
+// repeatedPeriod is how many numbers of a weight differ.
+const repeatedPeriod = 1<<16 + 1
 
 // repeatedWeights are those of benchWeights for the first elements of a tensor, again and
 // again: hashing every element of a large model would take minutes.
 func repeatedWeights() func(string, kernels.DType, []int, []byte) error {
 	return func(name string, dt kernels.DType, shape []int, dst []byte) error {
-		const period = 1<<16 + 1
-		n := min(len(dst), period*dt.Size())
+		n := min(len(dst), repeatedPeriod*dt.Size())
 		if err := benchWeights(name, dt, shape, dst[:n]); err != nil {
 			return err
 		}

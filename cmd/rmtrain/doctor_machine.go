@@ -14,17 +14,22 @@ import (
 	"rmtrain/kernels/cpu"
 )
 
+const machineSection = "machine"
+
 // machineChecks look at what there is, and open the backend.
 func (d *doctor) machineChecks() []doctorCheck {
-	const section = "machine"
+	const section = machineSection
 	cs := []doctorCheck{
 		{section, "processor", "the CPU backend opens", d.processor},
 		{section, "memory", "what this process may still take", func(context.Context) finding {
 			return pass("%s available", mebibytes(availableMemory()))
 		}},
 		{section, "GPU", "the driver takes the kernels", d.graphics},
-		{section, "libraries", "text becomes ids, by the model's template, and text again", d.libraries},
 	}
+	if d.gpu {
+		cs = append(cs, doctorCheck{section, "kernels", "no kernel spills what it should hold in registers", d.kernelFigures})
+	}
+	cs = append(cs, doctorCheck{section, "libraries", "text becomes ids, by the model's template, and text again", d.libraries})
 	for _, dt := range doctorTypes {
 		cs = append(cs, doctorCheck{section, "backend, " + dtypeName(dt), "all that the backend needs is there", func(context.Context) finding {
 			b, err := d.opened(dt)
@@ -62,11 +67,8 @@ func processorName() string {
 // graphics describes the GPU, and notes that it is emulated. Without one it says what is missing, which is a failure only
 // if the GPU was asked for.
 func (d *doctor) graphics(context.Context) finding {
-	choice, err := parseDevice(d.o.device)
-	if err != nil {
-		return fail(err)
-	}
-	text, err := describeGPU(choice.number)
+	text, err := describeGPU(d.number)
+	d.gpuOpens = err == nil
 	if d.gpu && strings.Contains(text, emulatedName) {
 		d.emulated, d.quick = true, true
 	}

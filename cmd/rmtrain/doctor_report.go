@@ -10,15 +10,17 @@ import (
 
 // A doctorReport is doctor.json.
 type doctorReport struct {
-	Version  string        `json:"version"`
-	Time     string        `json:"time"`
-	Device   string        `json:"device"`
-	Emulated bool          `json:"emulated"` // the device is kernels/emulator
-	Quick    bool          `json:"quick"`    // small shapes, a part of the checks
-	Seconds  float64       `json:"seconds"`
-	OK       bool          `json:"ok"`
-	Lines    []doctorLine  `json:"checks"`
-	Measured []measurement `json:"measurements,omitempty"`
+	Version  string         `json:"version"`
+	Time     string         `json:"time"`
+	Device   string         `json:"device"`
+	Emulated bool           `json:"emulated"`       // the device is kernels/emulator
+	Quick    bool           `json:"quick"`          // small shapes, a part of the checks
+	Only     string         `json:"only,omitempty"` // of the checks beside the machine\'s, those whose names begin so
+	Seconds  float64        `json:"seconds"`
+	OK       bool           `json:"ok"`
+	Lines    []doctorLine   `json:"checks"`
+	Measured []measurement  `json:"measurements,omitempty"`
+	Kernels  []kernelFigure `json:"kernels,omitempty"` // of the GPU
 }
 
 type doctorLine struct {
@@ -104,6 +106,9 @@ func (r *doctorReport) markdown() string {
 	}
 	if r.Quick {
 		w.WriteString("\nShapes are small, and only a part of the checks was taken (quick).\n")
+	}
+	if r.Only != "" {
+		fmt.Fprintf(&w, "\nOf the checks beside the machine's, only those whose names begin with %q were taken.\n", r.Only)
 	}
 	section := ""
 	for _, l := range r.Lines {

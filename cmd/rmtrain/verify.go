@@ -106,8 +106,8 @@ func (o verifyOptions) run(ctx context.Context, stdin io.Reader, stdout io.Write
 	if err != nil {
 		return err
 	}
-	if o.python, err = findPython(o.python); err != nil {
-		return err
+	if o.python, err = findPython(o.python, "torch and transformers"); err != nil {
+		return fmt.Errorf("verify: %w", err)
 	}
 	given, err := readSamples(o.samples, stdin)
 	if err != nil {

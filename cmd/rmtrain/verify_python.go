@@ -232,31 +232,48 @@ func pythonTextOf(enc *tokenizer.Encoder, c verifyCase, i int) (t pythonText, ok
 	return t, false
 }
 
-// findPython returns the program that --python names, if there is one.
-func findPython(program string) (string, error) {
+// findPython returns the program that --python names, if it names one. needs are the
+// packages that it must have.
+func findPython(program, needs string) (string, error) {
 	if program == "" {
 		return "", nil
 	}
 	path, err := exec.LookPath(program)
 	if err != nil {
-		return "", fmt.Errorf("verify: there is no Python %q (install Python with torch and transformers, or name another: --python PROGRAM): %w", program, err)
+		return "", fmt.Errorf("there is no Python %q (install Python with %s, or name another: --python PROGRAM): %w", program, needs, err)
 	}
 	return path, nil
 }
 
-// runPython runs the script; program is a Python.
+// runPython runs the script that scores; program is a Python.
 func runPython(ctx context.Context, program string, task pythonTask) (*pythonAnswer, error) {
-	dir, err := os.MkdirTemp("", "rmtrain-verify-*")
+	b, err := runScript(ctx, program, "verify_transformers.py", pythonScript, task)
+	if err != nil {
+		return nil, err
+	}
+	var a pythonAnswer
+	if err := json.Unmarshal(b, &a); err != nil {
+		return nil, fmt.Errorf("%s: the script's answer cannot be read: %w", program, err)
+	}
+	if a.Error != "" {
+		return nil, fmt.Errorf("%s: %s", program, a.Error)
+	}
+	return &a, nil
+}
+
+// runScript runs a script of that name with a Python and returns the file that it writes.
+func runScript(ctx context.Context, program, name string, text []byte, task any) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "rmtrain-python-*")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	script, in, out := filepath.Join(dir, "verify_transformers.py"), filepath.Join(dir, "task.json"), filepath.Join(dir, "answer.json")
+	script, in, out := filepath.Join(dir, name), filepath.Join(dir, "task.json"), filepath.Join(dir, "answer.json")
 	b, err := json.Marshal(task)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.WriteFile(script, pythonScript, 0o600), os.WriteFile(in, b, 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(script, text, 0o600), os.WriteFile(in, b, 0o600)); err != nil {
 		return nil, err
 	}
 	c := exec.CommandContext(ctx, program, script, in, out)
@@ -269,14 +286,7 @@ func runPython(ctx context.Context, program string, task pythonTask) (*pythonAns
 	if err != nil { // the script writes it even if it fails
 		return nil, fmt.Errorf("%s did not run the script (%v): %s", program, ended, lastLine(said.String()))
 	}
-	var a pythonAnswer
-	if err := json.Unmarshal(b, &a); err != nil {
-		return nil, fmt.Errorf("%s: the script's answer cannot be read: %w", program, err)
-	}
-	if a.Error != "" {
-		return nil, fmt.Errorf("%s: %s", program, a.Error)
-	}
-	return &a, nil
+	return b, nil
 }
 
 // lastLine is where Python says what went wrong.
