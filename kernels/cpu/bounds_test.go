@@ -82,7 +82,7 @@ func TestScratchIsLargeEnough(t *testing.T) {
 		x, w, y := filled(t, b, r, b.act, m, k), filled(t, b, r, b.act, n, k), filled(t, b, nil, b.act, m, n)
 		need := int(b.set.gemm_scratch)
 		if b.act == kernels.BF16 {
-			mc, _ := plan(m, n, int(b.set.tile_rows), int(b.set.tile_cols), int(b.set.gemm_cols), vectorCosts)
+			mc, _ := plan(m, n, maxRows, int(b.set.tile_rows), int(b.set.tile_cols), int(b.set.gemm_cols), vectorCosts)
 			need += mc * int(b.set.gemm_cols)
 		}
 		if b.onTiles() {

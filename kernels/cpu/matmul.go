@@ -34,7 +34,11 @@ func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulat
 	if mode == kernels.TN && !b.packRows(&g, rows) {
 		return
 	}
-	mc, nc := plan(m, n, rows, int(b.set.tile_cols), int(b.set.gemm_cols), vectorCosts)
+	most := m
+	if out.DType == kernels.BF16 {
+		most = maxRows
+	}
+	mc, nc := plan(m, n, most, rows, int(b.set.tile_cols), int(b.set.gemm_cols), vectorCosts)
 	need := int(b.set.gemm_scratch)
 	if out.DType == kernels.BF16 {
 		need += mc * int(b.set.gemm_cols)
@@ -97,7 +101,7 @@ func (b *backend) packRows(g *C.gemm_args, rows int) bool {
 	return true
 }
 
-// maxRows bounds what a task keeps of c.
+// maxRows bounds the rows whose sums a task keeps, and rounds once.
 const maxRows = 2048
 
 // Costs of a task, in products of a row and a column: packing a column of b, and
@@ -107,14 +111,14 @@ type costs struct{ packColumn, fetchRow int }
 var vectorCosts = costs{30, 35}
 
 // plan cuts c[m,n] into tasks of mc rows and nc columns, multiples of the tile's and
-// nc at most most, which fits a core's cache, such that the goroutines finish
-// together.
-func plan(m, n, rows, cols, most int, cost costs) (mc, nc int) {
+// at most (rounded up) mostRows and mostCols, which fit a core's cache, such that the
+// goroutines finish together.
+func plan(m, n, mostRows, rows, cols, mostCols int, cost costs) (mc, nc int) {
 	best, p := math.MaxInt, threads()
-	least := (m + maxRows - 1) / maxRows
+	least := (m + mostRows - 1) / mostRows
 	for split := least; split <= max(least, min(p, m/64)); split++ {
 		r := ((m+split-1)/split + rows - 1) / rows * rows
-		for c := cols; c <= most && c < n+cols; c += cols {
+		for c := cols; c <= mostCols && c < n+cols; c += cols {
 			tasks := (m + r - 1) / r * ((n + c - 1) / c)
 			if t := (tasks + p - 1) / p * (min(r, m)*min(c, n) + cost.packColumn*c + cost.fetchRow*r); t < best {
 				best, mc, nc = t, r, c

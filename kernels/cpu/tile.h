@@ -20,6 +20,12 @@ enum {
 	CONTINUE, // c = ((c + a0*b0) + a1*b1) + ...
 };
 
+// Rows of a are addressed from every fifth, as a plus up to four strides. From one
+// pointer a compiler derives a multiple of the stride for each row, and keeps them in
+// memory and in vector registers for want of others.
+enum { STRIDES = 5 };
+#define HIDE(pointer) __asm__("" : "+r"(pointer))
+
 // What the tile fetches into the cache meanwhile: step bytes more with every k.
 typedef struct { const char *at; long step; } ahead;
 
@@ -27,13 +33,19 @@ INLINE void tile(int rows, int width, float *c, long ldc, int how, const float *
 {
 	vec acc[ROWS][2] = {};
 	const char *fetch = next ? next->at : NULL;
+	const float *from[(ROWS + STRIDES - 1) / STRIDES];
+#pragma GCC unroll 16
+	for (int i = 0; i < rows; i += STRIDES) {
+		from[i / STRIDES] = a + i * rs;
+		HIDE(from[i / STRIDES]);
+	}
 	if (how == CONTINUE)
 #pragma GCC unroll 16
 		for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
 			for (int j = 0; j < width; j++)
 				acc[i][j] = load(c + i * ldc + j * LANES);
-	for (; k > 0; k--, a += cs, b += ldb) {
+	for (; k > 0; k--, b += ldb) {
 		vec b0 = load(b), b1 = width > 1 ? load(b + LANES) : b0;
 		if (next) {
 			__builtin_prefetch(fetch, 0, 2);
@@ -41,10 +53,14 @@ INLINE void tile(int rows, int width, float *c, long ldc, int how, const float *
 		}
 #pragma GCC unroll 16
 		for (int i = 0; i < rows; i++) {
-			acc[i][0] += a[i * rs] * b0;
+			const float *p = from[i / STRIDES] + i % STRIDES * rs;
+			acc[i][0] += *p * b0;
 			if (width > 1)
-				acc[i][1] += a[i * rs] * b1;
+				acc[i][1] += *p * b1;
 		}
+#pragma GCC unroll 16
+		for (int i = 0; i < rows; i += STRIDES)
+			from[i / STRIDES] += cs;
 	}
 #pragma GCC unroll 16
 	for (int i = 0; i < rows; i++, c += ldc)
