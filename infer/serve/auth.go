@@ -36,15 +36,15 @@ func ReadKeys(r io.Reader) (*Keys, error) {
 			continue
 		}
 		if strings.ContainsAny(key, " \t") {
-			return nil, fmt.Errorf("serve: line %d of the API keys has a space in it (one key a line)", n)
+			return nil, fmt.Errorf("line %d has a space in it (write one key a line)", n)
 		}
 		k.digests = append(k.digests, sha256.Sum256([]byte(key)))
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("serve: read API keys: %w", err)
+		return nil, err
 	}
 	if len(k.digests) == 0 {
-		return nil, errors.New("serve: the file of API keys has none")
+		return nil, errors.New("it has no key (write one a line; lines that begin with # do not count)")
 	}
 	return k, nil
 }
@@ -74,7 +74,11 @@ func (k *Keys) check(h http.Header) (name string, ok bool) {
 func CheckAddress(address string, keys *Keys, allowUnauthenticated bool) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("serve: address %q: %w (want host:port)", address, err)
+		var wrong *net.AddrError
+		if errors.As(err, &wrong) {
+			err = errors.New(wrong.Err)
+		}
+		return fmt.Errorf("serve: address %q: %w (give host:port, such as 127.0.0.1:8000)", address, err)
 	}
 	if keys != nil || allowUnauthenticated {
 		return nil

@@ -57,6 +57,9 @@ type ids struct {
 
 // UnmarshalJSON reads either form.
 func (t *ids) UnmarshalJSON(b []byte) error {
+	if bytes.Contains(b, []byte("null")) { // which encoding/json takes for 0
+		return failf(kindInvalid, "there is a null among the token ids")
+	}
 	var one []int32
 	if json.Unmarshal(b, &one) == nil && len(one) > 0 {
 		*t = ids{list: [][]int32{one}}
@@ -96,6 +99,9 @@ func (a *anyInput) UnmarshalJSON(b []byte) error {
 	if i.UnmarshalJSON(b) == nil {
 		a.list = i.inputs()
 		return nil
+	}
+	if b[0] == '[' && bytes.Contains(b, []byte("null")) {
+		return failf(kindInvalid, "input: nothing in the list may be null")
 	}
 	return failf(kindInvalid, "input: a text, a list of texts, token ids, or a list of lists of token ids is wanted, not %s", describe(b))
 }

@@ -195,7 +195,12 @@ func (t *tensor) texts() ([]string, error) {
 	}
 	var out []string
 	if t.Parameters.BinarySize == nil {
-		if err := flatten(t, &out); err != nil {
+		var list []*string
+		if err := flatten(t, &list); err != nil {
+			return nil, err
+		}
+		out, err := notNull("input "+t.Name, list)
+		if err != nil {
 			return nil, err
 		}
 		return out, t.fits(len(out))
@@ -218,6 +223,9 @@ func (t *tensor) integers() ([]int64, error) {
 	}
 	var out []int64
 	if t.Parameters.BinarySize == nil {
+		if bytes.Contains(t.Data, []byte("null")) { // which encoding/json takes for 0
+			return nil, failf(kindInvalid, "input %s: there is a null among the numbers", t.Name)
+		}
 		if err := flatten(t, &out); err != nil {
 			return nil, err
 		}

@@ -304,3 +304,40 @@ func TestKeysTellInputsApart(t *testing.T) {
 		}
 	}
 }
+
+// encoding/json takes a null for 0 or an empty text, which would have a score.
+func TestANullAmongInputsIsRefused(t *testing.T) {
+	s := newTestServer(t, nil)
+	for _, c := range []struct{ path, body string }{
+		{"/classify", `{"input":[null]}`},
+		{"/classify", `{"input":[1,null]}`},
+		{"/classify", `{"input":[[1],[2,null]]}`},
+		{"/classify", `{"input":["a",null]}`},
+		{"/classify", `{"input_ids":[1,null]}`},
+		{"/classify", `{"input_ids":[[null]]}`},
+		{"/classify", `{"text":["a",null]}`},
+		{"/infer", `{"input_ids":[1,null]}`},
+		{"/infer", `{"prompt":"q","answers":["a",null]}`},
+		{"/get_reward", `{"query":["a",null]}`},
+		{"/v1/score/evaluation", `{"model":"m","messages":["a",null]}`},
+		{"/rerank", `{"query":"q","documents":["a",null]}`},
+		{"/rerank", `{"query":"q","texts":["a",null]}`},
+		{"/score", `{"queries":"q","documents":["a",null]}`},
+		{"/predict", `{"inputs":["q",null]}`},
+		{"/predict", `{"inputs":[["q","a"],["q",null]]}`},
+		{"/predict", `{"inputs":[["q","a"],null]}`},
+		{"/v2/models/tiny/infer", `{"inputs":[{"name":"sentences","datatype":"BYTES","shape":[2,1],"data":["a",null]}]}`},
+		{"/v2/models/tiny/infer", `{"inputs":[{"name":"sentences","datatype":"BYTES","shape":[2,1],"data":[["a"],[null]]}]}`},
+		{"/v2/models/tiny/infer", `{"inputs":[{"name":"tokens","datatype":"INT64","shape":[1,2],"data":[1,null]},{"name":"sequence_lengths","datatype":"INT64","shape":[1,1],"data":[2]}]}`},
+		{"/tokenize", `{"inputs":["a",null]}`},
+	} {
+		w := ask(s, "POST", c.path, c.body)
+		if w.Code != 400 && w.Code != 422 {
+			t.Errorf("%s %s: status %d, %s", c.path, c.body, w.Code, w.Body)
+		}
+	}
+	// A text that says null is none.
+	if _, status := rewards(s, "null"); status != 200 {
+		t.Errorf("the text null: status %d", status)
+	}
+}

@@ -52,18 +52,33 @@ func (t *teiInput) UnmarshalJSON(b []byte) error {
 		*t = teiInput{list: []input{one}}
 		return err
 	}
-	var lists [][]string
+	var lists [][]*string
 	if json.Unmarshal(b, &lists) != nil || lists == nil {
 		return failf(kindInvalid, "inputs: a text, a pair [text, text] or a batch [[text], [text, text], ...] is wanted, not %s", describe(b))
 	}
 	*t = teiInput{batch: true, list: make([]input, len(lists))}
 	for i, l := range lists {
-		var err error
-		if t.list[i], err = sequence(l); err != nil {
+		given, err := notNull("inputs", l)
+		if err != nil {
+			return err
+		}
+		if t.list[i], err = sequence(given); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// notNull returns the texts of a list, none of which may be null.
+func notNull(field string, l []*string) ([]string, error) {
+	out := make([]string, len(l))
+	for i, s := range l {
+		if s == nil {
+			return nil, failf(kindInvalid, "%s: item %d of a list of texts is null", field, i)
+		}
+		out[i] = *s
+	}
+	return out, nil
 }
 
 func sequence(l []string) (input, error) {
@@ -134,9 +149,9 @@ var errEmptyBatch = &failure{kind: kindEmpty, text: "Batch is empty"}
 func handleRerankTEI(s *Server, x *exchange) (any, error) {
 	var q struct {
 		teiOptions
-		Query      *string  `json:"query"`
-		Texts      []string `json:"texts"`
-		ReturnText bool     `json:"return_text"`
+		Query      *string   `json:"query"`
+		Texts      []*string `json:"texts"`
+		ReturnText bool      `json:"return_text"`
 	}
 	if err := x.decode(&q); err != nil {
 		return nil, err
@@ -151,8 +166,12 @@ func handleRerankTEI(s *Server, x *exchange) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ins := make([]input, len(q.Texts))
-	for i, t := range q.Texts {
+	texts, err := notNull("texts", q.Texts)
+	if err != nil {
+		return nil, err
+	}
+	ins := make([]input, len(texts))
+	for i, t := range texts {
 		ins[i] = answerTo(document(*q.Query), document(t))
 	}
 	r, err := s.score(x, ins, encoding)
@@ -169,7 +188,7 @@ func handleRerankTEI(s *Server, x *exchange) (any, error) {
 	for _, i := range ranked(r.scores) {
 		one := rank{Index: i, Score: values[i]}
 		if q.ReturnText {
-			one.Text = &q.Texts[i]
+			one.Text = &texts[i]
 		}
 		out = append(out, one)
 	}
