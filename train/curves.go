@@ -101,6 +101,10 @@ var (
 	gridColor  = color.Gray{Y: 225}
 )
 
+// legendSpace stands behind a name in a legend, where a reader's font, which may be wider
+// than the one that texts are placed by, finds room before the sample of the line.
+const legendSpace = "    "
+
 func (h history) plots() ([]*plot.Plot, error) {
 	loss, err := curve("Loss", h.loss, h.evalLoss)
 	if err != nil {
@@ -129,7 +133,7 @@ func curve(title string, train, eval plotter.XYs) (*plot.Plot, error) {
 		}
 		line.Color, line.Width = trainColor, vg.Points(1)
 		p.Add(line)
-		p.Legend.Add("training", line)
+		p.Legend.Add("training"+legendSpace, line)
 	}
 	if len(eval) > 0 {
 		line, points, err := plotter.NewLinePoints(eval)
@@ -139,7 +143,7 @@ func curve(title string, train, eval plotter.XYs) (*plot.Plot, error) {
 		line.Color, line.Width = evalColor, vg.Points(1.25)
 		points.Color, points.Shape, points.Radius = evalColor, draw.CircleGlyph{}, vg.Points(2.5)
 		p.Add(line, points)
-		p.Legend.Add("evaluation", line, points)
+		p.Legend.Add("evaluation"+legendSpace, line, points)
 	}
 	p.Legend.Padding = vg.Points(2)
 	for _, style := range []*draw.TextStyle{

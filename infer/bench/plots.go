@@ -15,9 +15,13 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
+// Texts begin where they must in gonum's own font. A reader's font may be a fifth wider,
+// so there is room behind them.
 const (
-	plotWidth  = 4.2 * vg.Inch
-	plotHeight = 3 * vg.Inch
+	plotWidth   = 4.2 * vg.Inch
+	plotHeight  = 3 * vg.Inch
+	plotMargin  = 22     // points, at the right
+	legendSpace = "    " // behind a name in a legend, before its sample
 )
 
 var (
@@ -46,7 +50,7 @@ func newPlot(title, x, y string) *plot.Plot {
 // svg draws a plot as an element that can stand in a page.
 func svg(p *plot.Plot) (template.HTML, error) {
 	c := vgsvg.New(plotWidth, plotHeight)
-	p.Draw(draw.New(c))
+	p.Draw(draw.Crop(draw.New(c), 0, -vg.Points(plotMargin), 0, 0))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
 		return "", err
@@ -90,18 +94,18 @@ func (c Curve) histogram() (*plot.Plot, error) {
 		pale.R, pale.G, pale.B, pale.A = pale.R/3, pale.G/3, pale.B/3, 85 // a third, premultiplied
 		area.Color, area.LineStyle.Color, area.LineStyle.Width = pale, side.color, vg.Points(1.2)
 		p.Add(area)
-		p.Legend.Add(side.name, area)
+		p.Legend.Add(side.name+legendSpace, area)
 	}
 	pad := (high - low) / 25
 	p.X.Min, p.X.Max = low-pad, high+pad
 	p.Y.Min, p.Y.Max = 0, p.Y.Max*1.2 // room for the legend
-	p.Legend.Top = true
+	p.Legend.Top, p.Legend.Padding = true, vg.Points(2)
 	return p, nil
 }
 
 // calibration draws accuracy by confidence; on the diagonal they are equal.
 func (c Curve) calibration() (*plot.Plot, error) {
-	p := newPlot("Reliability", "confidence of the model in a pair", "accuracy")
+	p := newPlot("Reliability", "confidence in a pair", "accuracy")
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0.5, 1, 0, 1
 	ideal, err := plotter.NewLine(plotter.XYs{{X: 0.5, Y: 0.5}, {X: 1, Y: 1}})
 	if err != nil {
@@ -127,7 +131,7 @@ func (c Curve) calibration() (*plot.Plot, error) {
 
 // lengths draws accuracy by the length of answers, with intervals.
 func (r *Result) lengths() (*plot.Plot, error) {
-	p := newPlot("Accuracy by length", "characters of the pair's answers, their mean", "accuracy")
+	p := newPlot("Accuracy by length", "characters, the mean of a pair", "accuracy")
 	p.Y.Min, p.Y.Max = 0, 1
 	var bars plotter.Values
 	var names []string
