@@ -170,10 +170,27 @@ func listFolder(dir string, kinds Kinds) ([]string, error) {
 		}
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("data: open %s: the folder has no %v file", dir, kinds)
+		return nil, fmt.Errorf("data: open %s: the folder has no %v file%s", dir, kinds, below(dir, kinds))
 	}
 	slices.Sort(files)
 	return files, nil
+}
+
+// below names a folder inside of dir that has files of kinds. They are not taken by
+// themselves, since splits that must stay apart lie in such folders.
+func below(dir string, kinds Kinds) string {
+	found := ""
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && kinds.of(path) != "" {
+			found = filepath.Dir(path)
+			return fs.SkipAll
+		}
+		return nil
+	}) // what cannot be read is not named
+	if found == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%s has: name that, or its files)", found)
 }
 
 // Hash fills in what the content of the files is.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -178,5 +179,22 @@ func TestAnAbsentFileIsNamedOnce(t *testing.T) {
 		if want := "data: open " + path + ": no such file or directory"; err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", name, err, want)
 		}
+	}
+}
+
+func TestAFolderWithoutDataNamesTheOneBelowThatHasSome(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Expand([]string{dir}, All); err == nil || strings.Contains(err.Error(), "name that") {
+		t.Errorf("of an empty folder: %v", err)
+	}
+	data := filepath.Join(dir, "data")
+	if err := os.Mkdir(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(data, "train.jsonl"), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Expand([]string{dir}, All); err == nil || !strings.Contains(err.Error(), data+" has: name that") {
+		t.Errorf("of a folder with data in another: %v", err)
 	}
 }
