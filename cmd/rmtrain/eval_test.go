@@ -160,6 +160,9 @@ func TestEvalCompares(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := result.Results[0].Metrics[0]
+		if strings.Contains(table, "note: both models give every conversation the same score") == differs {
+			t.Errorf("%s: the note on equal models is wrong:\n%s", other, table)
+		}
 		if m.Difference == nil || (m.Difference.Value != 0 || m.Difference.High != 0) != differs || !strings.Contains(table, "difference") {
 			t.Errorf("%s: %+v\n%s", other, m, table)
 		}
@@ -197,6 +200,7 @@ func TestEvalRefusesMistakesBeforeItOpensAModel(t *testing.T) {
 	if err := os.WriteFile(bad, []byte(`{"prompt":"p","chosen":"c"}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	arena := tempFile(t, "arena.jsonl", `{"winner":"model_a","conversation_a":[]}`)
 	for _, test := range []struct {
 		args []string
 		want string
@@ -212,6 +216,7 @@ func TestEvalRefusesMistakesBeforeItOpensAModel(t *testing.T) {
 		{[]string{"--data", "pairs=" + dir + "/absent.jsonl"}, "no such file"},
 		{[]string{"--data", "pairs=" + bad}, "bad.jsonl:1: rejected is missing"},
 		{[]string{"--data", "pairs=" + bad, "--on-bad-row", "skip"}, "no usable row"},
+		{[]string{"--data", "pairs=" + arena}, "neither answers, nor chosen and rejected, nor texts (the row has conversation_a, winner)"},
 		{[]string{"--data", "pairs=" + bad, "--limit", "-1"}, "--limit -1"},
 		{[]string{"--data", "pairs=" + bad, "--limit", "0"}, "leave it out"},
 		{[]string{"--data", "pairs=" + bad, "--resamples", "0"}, "--resamples 0 must be from 1"},

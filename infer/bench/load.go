@@ -164,6 +164,9 @@ func rankedParser(name string, ranked Parser) func(row, Settings) (*Item, error)
 			return nil, fmt.Errorf("no parser of ranked rows for %s", name)
 		}
 		it, err := ranked(r.json())
+		if err != nil && r["answers"] == nil && r["chosen"] == nil && r["texts"] == nil { // a file of another kind
+			return nil, fmt.Errorf("%w (the row has %s)", err, r.columns())
+		}
 		if err != nil {
 			return nil, err
 		}

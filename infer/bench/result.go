@@ -292,6 +292,9 @@ func (r *Result) notes(b *board, s Settings) {
 	if r.Truncated > 0 {
 		add("%d of %d conversations were truncated", r.Truncated, b.conversations())
 	}
+	if r.rows[1] != nil && slices.EqualFunc(r.rows[0], r.rows[1], func(a, b Row) bool { return slices.Equal(a.Scores, b.Scores) }) {
+		add("both models give every conversation the same score (are they the same one?)")
+	}
 	if r.Bench == RewardBench {
 		if differ := unpublished(b); differ != "" {
 			add("this is not the published benchmark: %s", differ)

@@ -27,6 +27,9 @@ func parseRow(line []byte) (row, error) {
 	return r, nil
 }
 
+// columns lists what the row has.
+func (r row) columns() string { return strings.Join(slices.Sorted(maps.Keys(r)), ", ") }
+
 // need names every column that is missing.
 func (r row) need(names ...string) error {
 	var missing []string
@@ -38,8 +41,7 @@ func (r row) need(names ...string) error {
 	if missing == nil {
 		return nil
 	}
-	there := slices.Sorted(maps.Keys(r))
-	return fmt.Errorf("missing column %s (the row has %s)", strings.Join(missing, ", "), strings.Join(there, ", "))
+	return fmt.Errorf("missing column %s (the row has %s)", strings.Join(missing, ", "), r.columns())
 }
 
 // decode reads column name into to; want says what it should be.
