@@ -378,29 +378,3 @@ func TestWeightsAreKeptWhereMemoryFits(t *testing.T) {
 		}
 	}
 }
-
-func TestAScorerWithoutWeightsEncodesAlone(t *testing.T) {
-	whole := openScorer(t, "testdata/huggingface", kernels.F32, Options{})
-	s, err := Open("testdata/huggingface", Options{EncodeOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := "How are you?"
-	want, err := whole.Encode(Request{Text: &text})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := s.Encode(Request{Text: &text})
-	if err != nil || !slices.Equal(got[0].IDs, want[0].IDs) {
-		t.Errorf("%v, %v, want %v", got, err, want)
-	}
-	if _, err := s.Score(t.Context(), [][]tokenizer.Encoded{got}); err == nil || !strings.Contains(err.Error(), "without its weights") {
-		t.Errorf("it scored: %v", err)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := Open("testdata/huggingface", Options{EncodeOnly: true, MaxLength: 1 << 20}); err == nil {
-		t.Error("a length that the model does not have is taken")
-	}
-}

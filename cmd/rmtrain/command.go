@@ -82,6 +82,36 @@ func noArgs(c *cobra.Command, args []string) error {
 	return fmt.Errorf("%s is not a command (there are %s, and --config to train)", args[0], strings.Join(names, ", "))
 }
 
+// only refuses words that belong to no flag, and says what the required flags are for.
+func only(required ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("%s: %q belongs to no flag (see %s --help)", c.Name(), args[0], c.CommandPath())
+		}
+		return given(c, required...)
+	}
+}
+
+// given names the first of the flags that is missing.
+func given(c *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if f := c.Flags().Lookup(name); !f.Changed {
+			return fmt.Errorf("%s: --%s is missing (%s; see %s --help)", c.Name(), name, strings.ReplaceAll(f.Usage, "`", ""), c.CommandPath())
+		}
+	}
+	return nil
+}
+
+// one takes a single argument, which what describes.
+func one(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s: give %s, and nothing else (see %s --help)", c.Name(), what, c.CommandPath())
+		}
+		return nil
+	}
+}
+
 // assignments completes --set.
 func assignments() []string {
 	keys := configs.Keys()

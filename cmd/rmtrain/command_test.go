@@ -26,15 +26,15 @@ func TestCommandLineMistakesSayWhatWasMeant(t *testing.T) {
 		{"--confg x", "--confg|rmtrain --help"},
 		{"--config nix.yaml", "nix.yaml|no such file"},
 		{"--config x.yaml --dry-run --print-config", "dry-run|print-config"},
-		{"export --model x", `"output" not set`},
+		{"export --model x", "--output is missing"},
 		{"export --model x --output y --to gguf", "gguf|huggingface|starling"},
 		{"export --model nix --output y", "nix"},
-		{"infer", `"checkpoint" not set`},
-		{"inspect", "1 arg"},
+		{"infer", "--checkpoint is missing"},
+		{"inspect", "give the folder of one checkpoint|rmtrain inspect --help"},
 		{"inspect nix", "nix|no such folder"},
-		{"data", "1 arg"},
+		{"data", "give files of ranked answers|rmtrain data --help"},
 		{"data nix", "nix|no such file"},
-		{"example", "1 arg"},
+		{"example", "give one folder to create|rmtrain example --help"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			t.Parallel()

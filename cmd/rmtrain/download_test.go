@@ -105,6 +105,53 @@ func TestDownloadedModelsOpen(t *testing.T) {
 	}
 }
 
+// execute runs the program's commands in this process, where the hub is a test's.
+func execute(t *testing.T, args ...string) string {
+	t.Helper()
+	var out, notes bytes.Buffer
+	c := command()
+	c.SetArgs(args)
+	c.SetOut(&out)
+	c.SetErr(&notes)
+	if err := c.ExecuteContext(t.Context()); err != nil {
+		t.Fatalf("rmtrain %q: %v\n%s%s", args, err, &out, &notes)
+	}
+	return out.String()
+}
+
+func TestCommandsTakeHubIDs(t *testing.T) {
+	names, err := walkFiles(tinyScorer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for _, name := range names {
+		files[name] = read(t, tinyScorer, name)
+	}
+	startHub(t, "org/tiny", files)
+	for _, test := range []struct{ args, want string }{
+		{"inspect org/tiny", "reward model"},
+		{"verify --checkpoint org/tiny --max-length 16", "all paths give the same scores"},
+	} {
+		if out := execute(t, strings.Fields(test.args)...); !strings.Contains(out, test.want) {
+			t.Errorf("rmtrain %s printed\n%s", test.args, out)
+		}
+	}
+	if names := (serveOptions{checkpoint: "org/tiny"}).modelNames(); !slices.Equal(names, []string{"org/tiny", "tiny"}) {
+		t.Errorf("serve calls it %q", names)
+	}
+}
+
+func TestDataTakesTheTrainingFilesOfAHubDataset(t *testing.T) {
+	row := func(best string) []byte {
+		return fmt.Appendf(nil, `{"prompt": "q", "answers": [%q, "no"], "ranks": [1, 2]}`, best)
+	}
+	startHub(t, "datasets/org/ranked", map[string][]byte{"data/train.jsonl": row("yes"), "data/test.jsonl": row("maybe")})
+	if out := execute(t, "data", "org/ranked"); !strings.Contains(out, "data/train.jsonl: 1 rows, 1 usable") || strings.Contains(out, "test.jsonl") {
+		t.Errorf("it printed\n%s", out)
+	}
+}
+
 func TestModelFolderKeepsPaths(t *testing.T) {
 	startHub(t, "org/name", exampleModel(t))
 	dir := t.TempDir()

@@ -43,7 +43,7 @@ on when the same command is given again.`,
 		Example: `  rmtrain eval --checkpoint out --data truth=TruthfulQA.csv
   rmtrain eval --checkpoint out --data rewardbench=filtered.parquet --output report
   rmtrain eval --checkpoint out --compare base --data pairs=held-out.jsonl`,
-		Args: cobra.NoArgs,
+		Args: only("checkpoint"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if c.Flags().Changed("limit") && o.settings.Limit == 0 {
 				return errors.New("eval: --limit 0 measures nothing (give the most prompts of each benchmark, or leave it out for the defaults)")
@@ -52,12 +52,12 @@ on when the same command is given again.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.checkpoint, "checkpoint", "", "reward model: a `folder` in either dialect, or a run's output_dir")
+	f.StringVar(&o.checkpoint, "checkpoint", "", "reward model: a `folder` in either dialect, a run's output_dir, or an id on the hub")
 	f.StringSliceVar(&o.benches, "bench", nil, "`names` of benchmarks, with commas between them (default: those of --data)")
 	f.StringArrayVar(&o.data, "data", nil, "`bench=PATH`: a file of a benchmark or a folder of them (repeatable)")
 	f.StringVar(&o.output, "output", "", "`folder` for the result")
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace a result in --output")
-	f.StringVar(&o.compare, "compare", "", "another reward model's `folder`, to measure the difference on the same rows")
+	f.StringVar(&o.compare, "compare", "", "another reward model's `folder` or id, to measure the difference on the same rows")
 	f.IntVar(&o.settings.Limit, "limit", 0, "most prompts of each benchmark (default: 1000 of human, truth and safety, all of the others)")
 	f.Uint64Var(&o.settings.Seed, "seed", o.settings.Seed, "chooses the prompts where there are more, and the intervals' resamples")
 	f.StringVar(&o.settings.ScoreTies, "score-ties", o.settings.ScoreTies, "what a pair of equal scores counts: half, wrong or right (RewardBench: always wrong)")

@@ -35,7 +35,7 @@ func exampleCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "example DIR",
 		Short: "Write a small world to try rmtrain on: a base model, ranked answers, a configuration",
-		Args:  cobra.ExactArgs(1),
+		Args:  one("one folder to create"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return writeExample(args[0], c.OutOrStdout())
 		},

@@ -35,11 +35,11 @@ func exportCommand() *cobra.Command {
 reward model of a base model without training.`,
 		Example: `  rmtrain export --model out --to starling --output out-starling
   rmtrain export --model base --value-head head.safetensors --output reward`,
-		Args: cobra.NoArgs,
+		Args: only("model", "output"),
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.OutOrStdout()) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.model, "model", "", "`folder` of the model")
+	f.StringVar(&o.model, "model", "", "`folder` of the model, or its id on the hub")
 	f.StringVar(&o.to, "to", checkpoints.HuggingFace, "`dialect`: huggingface or starling")
 	f.StringVar(&o.output, "output", "", "`folder` to create")
 	f.StringVar(&o.valueHead, "value-head", "", "safetensors `file` of the value head")

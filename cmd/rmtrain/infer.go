@@ -42,13 +42,13 @@ and each line of the output its score, in the same order:
 
 A line that cannot be scored gives {"error": "...", "line": n}; the others are scored, and
 the exit status is 1. Tokens are counted before truncation.`,
-		Args: cobra.NoArgs,
+		Args: only("checkpoint"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return o.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.checkpoint, "checkpoint", "", "reward model: a `folder` in either dialect, or a run's output_dir")
+	f.StringVar(&o.checkpoint, "checkpoint", "", "reward model: a `folder` in either dialect, a run's output_dir, or an id on the hub")
 	f.StringVar(&o.input, "input", "-", "`file` of JSON lines; - is standard input")
 	f.StringVar(&o.output, "output", "-", "`file` for the scores, which appears when it is complete; - is standard output")
 	f.StringVar(&o.dtype, "dtype", "", "float32 or bfloat16 (default: as trained)")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -18,19 +19,30 @@ func dataCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "data FILE|DIR...",
 		Short: "Look for mistakes in ranked answers before training",
-		Long: `Read ranked answers (Parquet, JSON lines; folders of them), and print what is in them and every
+		Long: `Read ranked answers (Parquet, JSON lines; folders of them; the id of a dataset on the hub, of which
+the files to train on are read), and print what is in them and every
 finding by row: missing ranks, ties, empty or double answers, leaking turns, and more. With
 --model, tokens are counted as training would: what truncation cuts, what shared prompts save.
 Ends with status 0 if something usable remains.`,
 		Example: `  rmtrain data train.parquet
+  rmtrain data berkeley-nest/Nectar
   rmtrain data --json --model Llama-2-7b-chat-hf Nectar/data`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("data: give files of ranked answers, or folders of them (see rmtrain data --help)")
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			enc, err := lintEncoder(c.Context(), model, maxLength, c.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			report, err := nectar.Lint(c.Context(), args, enc)
+			paths, err := dataFiles(c.Context(), args, "train", c.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			report, err := nectar.Lint(c.Context(), paths, enc)
 			if err != nil {
 				return err
 			}

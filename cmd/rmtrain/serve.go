@@ -11,11 +11,11 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -55,11 +55,11 @@ SIGTERM answers what has begun and ends; SIGHUP loads the checkpoint, the API ke
 certificate anew without losing a request.`,
 		Example: `  rmtrain serve --checkpoint out
   curl -s localhost:8000/infer -d '{"prompt": "How are you?", "answers": ["Fine.", "No."]}'`,
-		Args: cobra.NoArgs,
+		Args: only("checkpoint"),
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.ErrOrStderr()) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.checkpoint, "checkpoint", "", "reward model: a `folder` in either dialect, or a run's output_dir")
+	f.StringVar(&o.checkpoint, "checkpoint", "", "reward model: a `folder` in either dialect, a run's output_dir, or an id on the hub")
 	f.StringVar(&o.dtype, "dtype", "", "float32 or bfloat16 (default: as trained)")
 	f.StringVar(&o.device, "device", "auto", "auto, cpu, cuda or cuda:N")
 	f.IntVar(&o.maxLength, "max-length", 0, "tokens that a conversation keeps (default: as trained)")
@@ -81,7 +81,6 @@ certificate anew without losing a request.`,
 	f.DurationVar(&o.network.Drain, "drain-timeout", 2*time.Minute, "after SIGTERM, most time for requests that have begun")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json, to standard error; never holds what requests say")
 	_ = c.MarkFlagRequired("checkpoint") // it fails for unknown flags only
-	c.MarkFlagsRequiredTogether("tls-cert-file", "tls-key-file")
 	return c
 }
 
@@ -99,6 +98,10 @@ func (o serveOptions) check() error {
 		return fmt.Errorf("serve: --dtype %q is unknown (choose one of %q)", o.dtype, dtypeNames)
 	case min(l.BodyBytes, l.PendingBytes, int64(l.Inputs), int64(l.Queue), int64(l.RequestTime), int64(l.TransferTime)) < 1:
 		return errors.New("serve: every --max-... and --...-timeout must be more than 0")
+	case (o.certFile == "") != (o.certKeyFile == ""):
+		return errors.New("serve: --tls-cert-file and --tls-key-file belong together (give both for HTTPS, or neither)")
+	case slices.Contains(o.names, ""):
+		return errors.New("serve: --served-model-name is empty (give a name, or leave it out for the folder's)")
 	case o.network.Notice < 0 || o.network.Drain < 0:
 		return errors.New("serve: --drain-notice and --drain-timeout must not be negative")
 	case !slices.Contains([]string{"text", "json"}, o.logFormat):
@@ -125,9 +128,9 @@ func (o serveOptions) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", o.listen) // before the model is loaded, which takes time
+	listener, err := listen("serve", o.listen) // before the model is loaded, which takes time
 	if err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return err
 	}
 	defer listener.Close()
 	hangups := make(chan os.Signal, 1)
@@ -164,11 +167,15 @@ func (o serveOptions) modelNames() []string {
 	if len(o.names) > 0 {
 		return o.names
 	}
-	path, err := filepath.Abs(o.checkpoint)
-	if err != nil {
-		path = o.checkpoint
+	if onHub(o.checkpoint) { // some dialects have the name in a path, where it has no slash
+		_, name, _ := strings.Cut(o.checkpoint, "/")
+		return []string{o.checkpoint, name}
 	}
-	return []string{filepath.Base(path)}
+	folder, err := filepath.Abs(o.checkpoint)
+	if err != nil {
+		folder = o.checkpoint
+	}
+	return []string{filepath.Base(folder)}
 }
 
 // open loads the checkpoint as `rmtrain infer` does.
@@ -225,7 +232,11 @@ func readKeys(path string) (*serve.Keys, error) {
 		return nil, fmt.Errorf("serve: read API keys: %w", err)
 	}
 	defer f.Close()
-	return serve.ReadKeys(f)
+	keys, err := serve.ReadKeys(f)
+	if err != nil {
+		return nil, fmt.Errorf("serve: read API keys: --api-key-file %s: %w", path, err)
+	}
+	return keys, nil
 }
 
 // reload does what SIGHUP asks for. What cannot be read stays as it was.
@@ -264,7 +275,7 @@ func (o serveOptions) certificate() (*certificate, error) {
 func (c *certificate) read() error {
 	pair, err := tls.LoadX509KeyPair(c.chain, c.key)
 	if err != nil {
-		return fmt.Errorf("serve: read certificate: %w", err)
+		return fmt.Errorf("serve: read certificate: --tls-cert-file %s with --tls-key-file %s: %w", c.chain, c.key, err)
 	}
 	c.now.Store(&pair)
 	return nil

@@ -264,15 +264,17 @@ func TestServeRefusesMistakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ args, parts string }{
-		{"", `"checkpoint" not set`},
+		{"", "--checkpoint is missing"},
+		{"--checkpoint nix stray", "stray|belongs to no flag"},
 		{"--checkpoint nix", "nix"},
 		{"--checkpoint " + tinyReward + " --listen 0.0.0.0:0", "other machines|--api-key-file|--allow-unauthenticated"},
 		{"--checkpoint " + tinyReward + " --listen :0", "other machines"},
 		{"--checkpoint " + tinyReward + " --listen 8000", "host:port"},
-		{"--checkpoint " + tinyReward + " --listen " + busy.Addr().String(), "address already in use"},
+		{"--checkpoint " + tinyReward + " --listen " + busy.Addr().String(), "address already in use|--listen"},
+		{"--checkpoint " + tinyReward + " --listen 127.0.0.1:99999", "invalid port|--listen"},
 		{"--checkpoint " + tinyReward + " --api-key-file nix", "API keys|nix"},
-		{"--checkpoint " + tinyReward + " --api-key-file " + empty, "has none"},
-		{"--checkpoint " + tinyReward + " --tls-cert-file nix", "tls-key-file"},
+		{"--checkpoint " + tinyReward + " --api-key-file " + empty, "--api-key-file|" + empty + "|has no key"},
+		{"--checkpoint " + tinyReward + " --tls-cert-file nix", "--tls-key-file belong together"},
 		{"--checkpoint " + tinyReward + " --tls-cert-file nix --tls-key-file nix", "certificate|nix"},
 		{"--checkpoint " + tinyReward + " --device gpu", "gpu|cpu"},
 		{"--checkpoint " + tinyReward + " --dtype int8", "int8|float32"},
@@ -284,10 +286,12 @@ func TestServeRefusesMistakes(t *testing.T) {
 		{"--checkpoint " + tinyReward + " --request-timeout 0s", "more than 0"},
 		{"--checkpoint " + tinyReward + " --drain-notice -1s", "negative"},
 		{"--checkpoint " + tinyReward + " --log-format xml", "xml"},
+		{"--checkpoint " + tinyReward + " --served-model-name=", "--served-model-name"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			t.Parallel()
-			fails(t, append([]string{"serve"}, strings.Fields(c.args)...), strings.Split(c.parts, "|")...)
+			args := append([]string{"serve", "--listen", "127.0.0.1:0"}, strings.Fields(c.args)...) // the last --listen counts
+			fails(t, args, strings.Split(c.parts, "|")...)
 		})
 	}
 }

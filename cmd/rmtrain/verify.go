@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -40,19 +41,24 @@ path is above its tolerance or cannot be taken.`,
 		Example: `  rmtrain verify --checkpoint out --samples samples.jsonl
   rmtrain verify --checkpoint out --python .venv/bin/python
   rmtrain verify --checkpoint out --against http://localhost:8000/classify`,
-		Args: cobra.MaximumNArgs(1),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("verify: %q belongs to no flag (see rmtrain verify --help)", args[1])
+			}
+			return given(c, "checkpoint")
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 && o.python != anyPython {
-				return fmt.Errorf("verify: %q belongs to no flag", args[0])
+				return fmt.Errorf("verify: %q belongs to no flag (see rmtrain verify --help)", args[0])
 			}
 			if len(args) > 0 { // a flag whose value may be absent does not take the next word
 				o.python = args[0]
 			}
-			return o.run(c.Context(), c.InOrStdin(), c.OutOrStdout())
+			return o.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.checkpoint, "checkpoint", "", "reward model: a `folder` in either dialect, or a run's output_dir")
+	f.StringVar(&o.checkpoint, "checkpoint", "", "reward model: a `folder` in either dialect, a run's output_dir, or an id on the hub")
 	f.StringVar(&o.samples, "samples", "", "`file` of JSON lines as for `rmtrain infer`; - is standard input")
 	f.StringVar(&o.against, "against", "", "`URL` of another server's /classify")
 	f.StringVar(&o.keyFile, "api-key-file", "", "`file` with the key that --against asks for")
@@ -98,7 +104,7 @@ func (o verifyOptions) check() error {
 	return nil
 }
 
-func (o verifyOptions) run(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+func (o verifyOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
 	if err := o.check(); err != nil {
 		return err
 	}
@@ -109,8 +115,14 @@ func (o verifyOptions) run(ctx context.Context, stdin io.Reader, stdout io.Write
 	if o.python, err = findPython(o.python, "torch and transformers"); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
+	if err := checkTemporaryFolder(); err != nil {
+		return err
+	}
 	given, err := readSamples(o.samples, stdin)
 	if err != nil {
+		return err
+	}
+	if o.checkpoint, err = modelFolder(ctx, o.checkpoint, stderr); err != nil {
 		return err
 	}
 	dt, err := inferOptions{checkpoint: o.checkpoint, dtype: o.dtype}.computeType()
@@ -142,6 +154,24 @@ func (o verifyOptions) run(ctx context.Context, stdin io.Reader, stdout io.Write
 		return errSomeBad
 	}
 	return nil
+}
+
+// temporaryFolder creates a folder for what a path writes, such as an exported model.
+func temporaryFolder() (string, error) {
+	dir, err := os.MkdirTemp("", "rmtrain-verify-*")
+	if err != nil {
+		return "", fmt.Errorf("verify: create a temporary folder: %w (let TMPDIR name a folder that can be written, with room for the model)", err)
+	}
+	return dir, nil
+}
+
+// checkTemporaryFolder finds out whether there can be one before the long work begins.
+func checkTemporaryFolder() error {
+	dir, err := temporaryFolder()
+	if err != nil {
+		return err
+	}
+	return os.Remove(dir)
 }
 
 // open opens the checkpoint, or an export of it.

@@ -120,7 +120,7 @@ func (v *verification) trainer(ctx context.Context, share bool) ([]found, error)
 
 // storedGroups writes the cases as tokenized data and reads them again.
 func (v *verification) storedGroups() ([]data.Group, error) {
-	dir, err := os.MkdirTemp("", "rmtrain-verify-*")
+	dir, err := temporaryFolder()
 	if err != nil {
 		return nil, err
 	}

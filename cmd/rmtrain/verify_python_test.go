@@ -50,7 +50,7 @@ func TestVerifyPythonIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := run(t, "verify", "--checkpoint", tinyScorer, "--python", program)
-	if r.status != 1 || !strings.Contains(r.stdout, program+" did not run the script (exit status 2)") || !strings.Contains(r.stdout, "1 of 10 paths do not") {
+	if r.status != 1 || !strings.Contains(r.stdout, program+" did not run the script (exit status 2)") || !strings.Contains(r.stdout, "1 of 10 paths could not be taken") {
 		t.Errorf("status %d\n%s%s", r.status, r.stdout, r.stderr)
 	}
 }

@@ -175,15 +175,25 @@ func (v *verification) squashed(scores []found) bool {
 
 // finish prints the verdict on all.
 func (v *verification) finish() {
-	bad := 0
+	different, failed := 0, 0
 	for _, p := range v.report.Paths {
-		if p.Verdict != verdictSame {
-			bad++
+		switch p.Verdict {
+		case verdictSame:
+		case verdictFailed:
+			failed++
+		default:
+			different++
 		}
 	}
-	if bad == 0 {
+	if different == 0 && failed == 0 {
 		fmt.Fprintf(v.table, "\nall paths give the same scores, which go up to %.3g in size\n", v.scale)
 		return
 	}
-	fmt.Fprintf(v.table, "\n%d of %d paths do not give the same scores\n", bad, len(v.report.Paths))
+	fmt.Fprintln(v.table)
+	if different > 0 {
+		fmt.Fprintf(v.table, "%d of %d paths do not give the same scores\n", different, len(v.report.Paths))
+	}
+	if failed > 0 {
+		fmt.Fprintf(v.table, "%d of %d paths could not be taken\n", failed, len(v.report.Paths))
+	}
 }

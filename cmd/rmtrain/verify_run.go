@@ -173,7 +173,7 @@ func (v *verification) take(ctx context.Context, p path) error {
 // transformers reads one of them.
 func (v *verification) takeExports(ctx context.Context, tolerance float64) error {
 	for _, dialect := range dialects {
-		dir, err := os.MkdirTemp("", "rmtrain-verify-*")
+		dir, err := temporaryFolder()
 		if err != nil {
 			return fmt.Errorf("verify: %w", err)
 		}

@@ -129,7 +129,9 @@ func TestVerifyRefuses(t *testing.T) {
 	} {
 		fails(t, append([]string{"verify", "--checkpoint", tinyScorer}, strings.Fields(c.args)...), c.want)
 	}
-	fails(t, []string{"verify"}, `"checkpoint" not set`)
+	fails(t, []string{"verify"}, "--checkpoint is missing")
+	none := []string{"TMPDIR=" + filepath.Join(t.TempDir(), "none")}
+	mustFail(t, runWith(t, none, "verify", "--checkpoint", tinyScorer), "create a temporary folder", "TMPDIR")
 	fails(t, []string{"verify", "--checkpoint", "../../checkpoints/testdata/base"}, "no value head")
 }
 

@@ -30,7 +30,7 @@ curves, as they come. The folder is only read. It may be that of a run that has 
 started yet; a run that stops and resumes is followed.`,
 		Example: `  rmtrain watch out
   ssh -L 8001:127.0.0.1:8001 machine rmtrain watch out    # from elsewhere`,
-		Args: cobra.ExactArgs(1),
+		Args: one("the train.output_dir of one run"),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), args[0], c.OutOrStdout()) },
 	}
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8001", "`address` and port; port 0 takes a free one")
@@ -45,12 +45,29 @@ func (o watchOptions) run(ctx context.Context, dir string, w io.Writer) error {
 	if err := o.checkAddress(); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", o.listen)
+	listener, err := listen("watch", o.listen)
 	if err != nil {
-		return fmt.Errorf("watch: %w (choose another address with --listen)", err)
+		return err
 	}
 	fmt.Fprintf(w, "%s is shown at http://%s (stop with Ctrl-C)\n", dir, listener.Addr())
 	return serveUntilDone(ctx, listener, report.NewWatcher(dir))
+}
+
+// listen opens an address, that of the flag --listen of command.
+func listen(command, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		return l, nil
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	var system *os.SyscallError
+	if errors.As(err, &system) {
+		err = system.Err
+	}
+	return nil, fmt.Errorf("%s: listen on %s: %w (choose another address with --listen; port 0 takes a free one)", command, address, err)
 }
 
 // checkAddress refuses an address that other machines reach, unless that is wanted:

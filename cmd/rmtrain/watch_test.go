@@ -20,7 +20,8 @@ func TestWatchRefusesMistakes(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"watch"}, "accepts 1 arg"},
+		{[]string{"watch"}, "give the train.output_dir of one run"},
+		{[]string{"watch", "out", "more"}, "and nothing else"},
 		{[]string{"watch", file}, "is a file (give the run's train.output_dir)"},
 		{[]string{"watch", "out", "--listen", "8001"}, "give host:port"},
 		{[]string{"watch", "out", "--listen", ":8001"}, "--allow-unauthenticated"},
