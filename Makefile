@@ -15,7 +15,7 @@ EXAMPLE := build/example
 BENCH := build/bench/venv
 
 .DEFAULT_GOAL := build
-.PHONY: run test build lint bench-cpu cuda cuda-real emulator clean help prerequisites dependencies rustlib
+.PHONY: run test build lint sanitize bench-cpu cuda cuda-real emulator clean help prerequisites dependencies rustlib
 
 ## run: build, write a small example, train on it, and score with the result
 run: build
@@ -38,6 +38,10 @@ build: dependencies
 ## lint: gofmt, go vet and staticcheck
 lint: dependencies
 	@.ci/lint
+
+## sanitize: the CPU's kernels under the race, address and undefined-behaviour detectors; minutes
+sanitize: rustlib
+	@.ci/sanitize
 
 ## bench-cpu: time rmtrain against PyTorch on this machine; writes docs/benchmarks/cpu.md
 bench-cpu: build $(BENCH)/installed

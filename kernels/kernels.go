@@ -132,8 +132,12 @@ type Ops interface {
 	AdamW(a AdamW)
 }
 
-// KeptTag is the purpose, in Used, of what Keep allocates.
-const KeptTag = "packed weights"
+// The purposes, in Used, of what Keep allocates, and of what operations need while they
+// run, which a backend may hold for the next.
+const (
+	KeptTag    = "packed weights"
+	ScratchTag = "scratch"
+)
 
 // A Keeper is a Backend that can hold a second form of a weight which its products
 // read faster. Results have the same bits with and without.

@@ -101,7 +101,7 @@ func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape
 	if c.Layers == 0 {
 		return skip("not one of %d layers fits into %s", all, mebibytes(available))
 	}
-	before := total(b.Used())
+	before := inTensors(b)
 	ours := stepRun{config: c, groups: groups, dt: dt}
 	flops, err := d.timeStep(b, &ours, o, batch, before)
 	if err != nil {
@@ -117,7 +117,17 @@ func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape
 	d.report.Measured = append(d.report.Measured, speed,
 		measurement{Name: "tokens of conversations, " + shape.name + " shape", Value: float64(batch.Real) / seconds, Unit: "tokens/s", Note: note},
 		measurement{Name: "prompts, " + shape.name + " shape", Value: float64(len(groups)) / seconds, Unit: "prompts/s", Note: note})
-	return pass("%s; memory %s, as planned", note, mebibytes(total(train.Memory(c, o))))
+	memory := mebibytes(total(train.Memory(c, o))) + ", as planned"
+	if n := b.Used()[kernels.ScratchTag]; n > 0 {
+		memory += ", and " + mebibytes(n) + " of scratch memory"
+	}
+	return pass("%s; memory %s", note, memory)
+}
+
+// inTensors returns the bytes that plans are about: those in use but for scratch memory.
+func inTensors(b kernels.Backend) int64 {
+	used := b.Used()
+	return total(used) - used[kernels.ScratchTag]
 }
 
 // timedSteps are measured after one to warm up.
@@ -151,7 +161,7 @@ func (d *doctor) timeStep(b kernels.Backend, s *stepRun, o llama.Options, batch 
 		}
 	}
 	s.seconds = time.Since(start).Seconds() / timedSteps
-	if used, want := total(b.Used())-before, total(train.Memory(s.config, o)); used > want || 10*used < 9*want {
+	if used, want := inTensors(b)-before, total(train.Memory(s.config, o)); used > want || 10*used < 9*want {
 		return 0, fmt.Errorf("a step uses %s, planned are %s", mebibytes(used), mebibytes(want))
 	}
 	return m.FLOPs(batch), nil

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -68,7 +69,19 @@ func newFor(dt kernels.DType, isa string) (kernels.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &backend{memory: newMemory(), sets: s, act: dt, set: s.of(dt)}, nil
+	b := &backend{memory: newMemory(), sets: s, act: dt, set: s.of(dt)}
+	b.countScratch()
+	return b, nil
+}
+
+// countScratch has Used count scratch memory, that of as many goroutines as there are
+// cores or threads() now.
+func (b *backend) countScratch() {
+	b.workers = make([]region, max(threads(), runtime.NumCPU()))
+	for i := range b.workers {
+		b.workers[i].total = b.held
+	}
+	b.strips.total, b.parts.total = b.held, b.held
 }
 
 // known returns all instruction sets, best first.

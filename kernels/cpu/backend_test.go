@@ -124,6 +124,36 @@ func TestAllocRefusesWhatNoMachineHas(t *testing.T) {
 	}
 }
 
+// TestScratchIsAccounted asks for the memory in use while operations run, too.
+func TestScratchIsAccounted(t *testing.T) {
+	each(t, func(t *testing.T, b *backend) {
+		ops := suite(t, b, 300)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range 100 {
+				b.Used()
+			}
+		}()
+		for _, op := range ops {
+			op.run()
+		}
+		<-done
+		want := len(b.strips.mem) + len(b.parts.mem)
+		for _, w := range b.workers {
+			want += len(w.mem)
+		}
+		if got := b.Used()[kernels.ScratchTag]; want == 0 || got != int64(want) {
+			t.Errorf("%d bytes of scratch memory are in use, want %d", got, want)
+		}
+		b.dropScratch(t)
+		want = len(b.strips.mem) + len(b.parts.mem)
+		if got := b.Used()[kernels.ScratchTag]; got != int64(want) {
+			t.Errorf("%d bytes of scratch memory are in use after that of the workers is freed, want %d", got, want)
+		}
+	})
+}
+
 func TestFirstFailureStopsEverything(t *testing.T) {
 	b := newBackend(t, kernels.F32, "")
 	r := rand.New(rand.NewPCG(1, 2))

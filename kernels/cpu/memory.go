@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,43 +16,60 @@ import (
 
 // A region is memory outside the Go heap, so that C may hold pointers into it and
 // the garbage collector never looks at it. The zero region is empty.
-type region struct{ mem []byte }
+type region struct {
+	mem    []byte
+	mapped []byte        // mem and the fence behind it
+	total  *atomic.Int64 // of scratch memory, in bytes; nil for other regions
+}
 
 // hugePageMin is the size from which a region asks for huge pages.
 const hugePageMin = 4 << 20
 
 func newRegion(bytes int) (region, error) {
-	mem, err := unix.Mmap(-1, 0, max(bytes, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	mapped, err := unix.Mmap(-1, 0, max(bytes+fenceBytes, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return region{}, fmt.Errorf("cpu: allocate %d bytes: %w", bytes, err)
 	}
 	if bytes >= hugePageMin {
-		adviseHugePages(mem)
+		adviseHugePages(mapped)
 	}
-	return region{mem}, nil
+	fence(mapped, bytes)
+	return region{mem: mapped[:bytes:bytes], mapped: mapped}, nil
 }
 
 func (r *region) free() error {
-	if r.mem == nil {
+	if r.mapped == nil {
 		return nil
 	}
-	mem := r.mem
-	r.mem = nil
-	return unix.Munmap(mem)
+	mapped := r.mapped
+	r.count(-len(r.mem))
+	r.mem, r.mapped = nil, nil
+	fence(mapped, len(mapped)) // others may get these addresses
+	return unix.Munmap(mapped)
 }
 
 // grow makes r hold at least n floats, with room to spare so that a slowly growing
 // batch does not move it each time. The contents are lost if it moves.
 func (r *region) grow(n int) error {
-	if 4*n <= len(r.mem) {
-		return nil
+	if 4*n > len(r.mem) {
+		if err := r.free(); err != nil {
+			return fmt.Errorf("cpu: free scratch memory: %w", err)
+		}
+		grown, err := newRegion(4 * (n + n/4))
+		if err != nil {
+			return err
+		}
+		r.mem, r.mapped = grown.mem, grown.mapped
+		r.count(len(r.mem))
 	}
-	if err := r.free(); err != nil {
-		return fmt.Errorf("cpu: free scratch memory: %w", err)
+	fence(r.mapped, 4*n)
+	return nil
+}
+
+func (r *region) count(bytes int) {
+	if r.total != nil {
+		r.total.Add(int64(bytes))
 	}
-	grown, err := newRegion(4 * (n + n/4))
-	*r = grown
-	return err
 }
 
 func (r *region) floats() []float32 {
@@ -64,6 +82,7 @@ type memory struct {
 	live map[*kernels.Buffer]allocation
 	used map[string]int64
 	kept map[*kernels.Buffer][]*kept // other forms of tensors
+	held *atomic.Int64               // bytes of scratch memory
 	err  error
 }
 
@@ -74,7 +93,7 @@ type allocation struct {
 }
 
 func newMemory() memory {
-	return memory{mu: new(sync.Mutex), live: map[*kernels.Buffer]allocation{}, used: map[string]int64{}, kept: map[*kernels.Buffer][]*kept{}}
+	return memory{mu: new(sync.Mutex), live: map[*kernels.Buffer]allocation{}, used: map[string]int64{}, kept: map[*kernels.Buffer][]*kept{}, held: new(atomic.Int64)}
 }
 
 // Alloc returns zeroed memory; see kernels.Memory.
@@ -98,7 +117,7 @@ func (m *memory) Alloc(tag string, dt kernels.DType, shape ...int) (kernels.Tens
 	if err != nil {
 		return kernels.Tensor{}, fmt.Errorf("%w for %s %v", err, tag, shape)
 	}
-	t.Buf = &kernels.Buffer{Host: r.mem[:t.Bytes():t.Bytes()]}
+	t.Buf = &kernels.Buffer{Host: r.mem}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.live[t.Buf] = allocation{r, tag, int64(t.Bytes())}
@@ -156,11 +175,16 @@ func (m *memory) fail(err error) {
 	}
 }
 
-// Used returns the bytes of live tensors by tag. Scratch memory is not in it.
+// Used returns the bytes of live tensors, of their kept forms and of scratch memory by
+// tag. It may be called while an operation runs.
 func (m *memory) Used() map[string]int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return maps.Clone(m.used)
+	used := maps.Clone(m.used)
+	if n := m.held.Load(); n > 0 {
+		used[kernels.ScratchTag] = n
+	}
+	return used
 }
 
 // Sync returns the first failure; all operations have finished when they return.

@@ -52,6 +52,7 @@ func BenchmarkStep(b *testing.B) {
 						}
 					}
 					b.ReportMetric((cpuTime(b)-start)/float64(b.N)*1e3, "core-ms/op")
+					reportMemory(b, be.Used())
 				})
 			}
 			run("forward", func() error {
@@ -69,6 +70,17 @@ func BenchmarkStep(b *testing.B) {
 			be.Close()
 		}
 	}
+}
+
+// reportMemory tells what tensors take, and what operations need besides.
+func reportMemory(b *testing.B, used map[string]int64) {
+	b.Helper()
+	tensors := -used[kernels.ScratchTag]
+	for _, n := range used {
+		tensors += n
+	}
+	b.ReportMetric(float64(tensors)/(1<<20), "tensors-MiB")
+	b.ReportMetric(float64(used[kernels.ScratchTag])/(1<<20), "scratch-MiB")
 }
 
 // shrink makes the weights of matrices small, so that no gradient vanishes or explodes.
