@@ -32,6 +32,20 @@ type optimizer struct {
 
 // newOptimizer allocates moments of zero and master copies of the weights.
 func newOptimizer(b kernels.Backend, c configs.Train, params []llama.Param) (*optimizer, error) {
+	o, err := allocateOptimizer(b, c, params)
+	if err == nil {
+		err = o.copyMasters()
+	}
+	if err != nil {
+		o.close()
+		return nil, fmt.Errorf("train: optimizer: %w", err)
+	}
+	return o, nil
+}
+
+// allocateOptimizer allocates moments and masters of zero. On error it returns what has to be
+// closed.
+func allocateOptimizer(b kernels.Backend, c configs.Train, params []llama.Param) (*optimizer, error) {
 	o := &optimizer{b: b, c: c}
 	a := allocator{b: b}
 	o.sumSq = a.alloc(kernels.F64, [3]int{1, 1, 1})
@@ -50,14 +64,7 @@ func newOptimizer(b kernels.Backend, c configs.Train, params []llama.Param) (*op
 	if a.err == nil && len(o.slots) == 0 {
 		a.err = fmt.Errorf("every parameter is frozen (take something out of train.freeze)")
 	}
-	if a.err == nil {
-		a.err = o.copyMasters()
-	}
-	if a.err != nil {
-		o.close()
-		return nil, fmt.Errorf("train: optimizer: %w", a.err)
-	}
-	return o, nil
+	return o, a.err
 }
 
 // stateBytes is what the optimizer keeps per element of a parameter of type dt:

@@ -136,6 +136,14 @@ func TestDryRunForAGPUThatIsNotHere(t *testing.T) {
 	if !strings.Contains(took, "it fits: "+advice[2]+" GiB of 140.4 GiB") {
 		t.Errorf("with%s:\n%s", advice[1], took)
 	}
+	// A card of a known name gets a prediction, one of a size does not.
+	for gpu, want := range map[string]bool{"h200-141gb": true, "140GiB": false} {
+		text := dry(append(strings.Fields(advice[1]), "--gpu", gpu)...)
+		predicted := regexp.MustCompile(`predicted, not measured .*: \d[\d.]* s a step of 104 prompts with 7 answers each, .*\n  forward \d[\d.]* s, backward \d[\d.]* s, optimizer \d[\d.]* ms; at the bounds of the card \d[\d.]* s\n`).MatchString(text)
+		if predicted != want {
+			t.Errorf("%s: prediction %v in\n%s", gpu, predicted, text)
+		}
+	}
 	if small := dry("--gpu", "24GiB"); !strings.Contains(small, "no setting makes it fit") {
 		t.Errorf("24 GiB:\n%s", small)
 	}

@@ -44,20 +44,16 @@ saves its state, and the same command goes on from there.`,
 	f.StringVar(&o.file, "config", "", "the run's YAML `file`")
 	f.StringArrayVar(&o.sets, "set", nil, "set a `key=value` of the configuration (repeatable)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check everything, print the plan, and stop before training")
-	f.StringVar(&o.gpu, "gpu", "", "with --dry-run: print the memory on a `GPU` that need not be here, by name (h100-80gb) or size (80GiB); of the model, config.json is enough")
+	f.StringVar(&o.gpu, "gpu", "", "with --dry-run: print the memory, and a predicted time, on a `GPU` that need not be here, by name (h100-80gb) or size (80GiB); of the model, config.json is enough")
 	f.BoolVar(&o.print, "print-config", false, "print the effective configuration and stop")
 	root.MarkFlagsMutuallyExclusive("dry-run", "print-config")
-	root.AddCommand(inferCommand(), evalCommand(), serveCommand(), verifyCommand(), watchCommand(), exportCommand(), inspectCommand(), dataCommand(), downloadCommand(), exampleCommand(), doctorCommand(), benchCommand())
+	root.AddCommand(inferCommand(), evalCommand(), serveCommand(), verifyCommand(), watchCommand(), exportCommand(), inspectCommand(), dataCommand(), downloadCommand(), exampleCommand(), doctorCommand(), rooflineCommand(), benchCommand())
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	var names []string
-	for _, g := range gpus {
-		names = append(names, g.name)
-	}
-	complete(root, "gpu", cobra.ShellCompDirectiveNoFileComp, names...)
+	complete(root, "gpu", cobra.ShellCompDirectiveNoFileComp, gpuNames()...)
 	complete(root, "set", cobra.ShellCompDirectiveNoSpace, assignments()...)
 	return root
 }

@@ -25,6 +25,7 @@ var deps = map[string]string{
 	"checkpoints":             "checkpoints/safetensors",
 	"checkpoints/hub":         "",
 	"kernels/reference":       "kernels",
+	"kernels/cost":            "kernels",
 	"kernels/cpu":             "kernels",
 	"kernels/cuda":            "kernels",
 	"kernels/emulator":        "",

@@ -9,27 +9,25 @@ import (
 
 	"rmtrain/checkpoints"
 	"rmtrain/configs"
+	"rmtrain/kernels/cost"
 	"rmtrain/kernels/llama"
 	"rmtrain/train"
 )
 
-// gpus are what --gpu knows by name, and the MiB of memory that nvidia-smi reports for them.
-var gpus = []struct {
-	name string
-	mib  int64
-}{
-	{"a100-40gb", 40960}, {"a100-80gb", 81920}, {"h100-80gb", 81559}, {"h100-94gb", 95830}, {"h200-141gb", 143771},
+// gpuNames are what --gpu knows by name.
+func gpuNames() []string {
+	var names []string
+	for _, c := range cost.Cards {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 // parseGPU returns the bytes of the memory of a GPU that is given by its name or size.
 func parseGPU(s string) (int64, error) {
 	lower := strings.ToLower(s)
-	var names []string
-	for _, g := range gpus {
-		if g.name == lower {
-			return g.mib << 20, nil
-		}
-		names = append(names, g.name)
+	if card, ok := cost.Named(lower); ok {
+		return card.MiB << 20, nil
 	}
 	for unit, bytes := range map[string]float64{"gib": 1 << 30, "gb": 1e9, "mib": 1 << 20} {
 		number, ok := strings.CutSuffix(lower, unit)
@@ -40,7 +38,7 @@ func parseGPU(s string) (int64, error) {
 			return int64(n * bytes), nil
 		}
 	}
-	return 0, fmt.Errorf("--gpu %q is unknown (choose one of %s, or a size such as 80GiB)", s, strings.Join(names, ", "))
+	return 0, fmt.Errorf("--gpu %q is unknown (choose one of %s, or a size such as 80GiB)", s, strings.Join(gpuNames(), ", "))
 }
 
 // tokensOfAnswer is how long an answer is taken to be where no data is read: memory hardly
@@ -72,7 +70,7 @@ func (r *trainRun) forGPU(gpu string) error {
 	r.say("")
 	if sum := total(memory); sum <= limit {
 		r.say("it fits: %s of %s", mebibytes(sum), mebibytes(bytes))
-		return nil
+		return r.sayPrediction(gpu, run)
 	}
 	r.say("it does not fit: %s are at hand, a twentieth being left for the driver, scratch memory and rounding", mebibytes(limit))
 	r.say("%s", sayAdvice(advise(r.cfg, c.Layers, limit, r.sizeWithoutData)))
