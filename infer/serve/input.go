@@ -114,6 +114,7 @@ func (c *chat) UnmarshalJSON(b []byte) error {
 	var list []struct {
 		Role    *string         `json:"role"`
 		Content json.RawMessage `json:"content"`
+		Calls   json.RawMessage `json:"tool_calls"`
 	}
 	if err := json.Unmarshal(b, &list); err != nil {
 		return failf(kindInvalid, "messages: a list of objects with role and content is wanted, not %s", describe(b))
@@ -122,6 +123,9 @@ func (c *chat) UnmarshalJSON(b []byte) error {
 	for i, m := range list {
 		if m.Role == nil {
 			return failf(kindInvalid, "messages[%d] has no role", i)
+		}
+		if hasContent(m.Calls) {
+			return failf(kindInvalid, "messages[%d].tool_calls cannot be scored; only text can", i)
 		}
 		text, err := contentText(m.Content)
 		if err != nil {

@@ -341,3 +341,30 @@ func TestANullAmongInputsIsRefused(t *testing.T) {
 		t.Errorf("the text null: status %d", status)
 	}
 }
+
+// What a template would write into the text, or the text of a message that is no text,
+// must not be left out in silence.
+func TestWhatWouldChangeTheTextIsRefused(t *testing.T) {
+	s := newTestServer(t, nil)
+	const answer = `{"role":"user","content":"q"},{"role":"assistant","content":"a"`
+	for _, c := range []struct {
+		body string
+		says string // nothing if the request is right
+	}{
+		{`{"messages":[` + answer + `}]}`, ""},
+		{`{"messages":[` + answer + `,"tool_calls":[]}],"tools":null,"documents":[],"chat_template_kwargs":{}}`, ""},
+		{`{"messages":[` + answer + `,"tool_calls":[{"id":"1"}]}]}`, "messages[1].tool_calls"},
+		{`{"messages":[` + answer + `}],"tools":[{"type":"function"}]}`, "tools would change the text"},
+		{`{"messages":[` + answer + `}],"documents":[{"text":"d"}]}`, "documents would change the text"},
+		{`{"messages":[` + answer + `}],"chat_template_kwargs":{"thinking":true}}`, "chat_template_kwargs would change the text"},
+		{`{"messages":[` + answer + `}],"chat_template":"{{ messages }}"}`, "chat_template would change the text"},
+		{`{"messages":[` + answer + `}],"add_generation_prompt":true}`, "add_generation_prompt would change the text"},
+	} {
+		for _, path := range []string{"/classify", "/pooling"} {
+			w := ask(s, "POST", path, c.body)
+			if c.says == "" && w.Code != 200 || c.says != "" && (w.Code != 400 || !strings.Contains(w.Body.String(), c.says)) {
+				t.Errorf("%s %s: status %d, %s", path, c.body, w.Code, w.Body)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // vllmOptions are the fields that vLLM's pooling requests share. Those that vLLM has
@@ -55,6 +56,8 @@ type vllmInput struct {
 	ContinueFinalMessage bool            `json:"continue_final_message"`
 	ChatTemplate         *string         `json:"chat_template"`
 	ChatTemplateKwargs   json.RawMessage `json:"chat_template_kwargs"`
+	Tools                json.RawMessage `json:"tools"`
+	Documents            json.RawMessage `json:"documents"`
 }
 
 func (v vllmInput) inputs(x *exchange, specials *bool) ([]input, error) {
@@ -78,6 +81,8 @@ func (v vllmInput) inputs(x *exchange, specials *bool) ([]input, error) {
 		{"continue_final_message", v.ContinueFinalMessage},
 		{"chat_template", v.ChatTemplate != nil && *v.ChatTemplate != x.engine.model.Encoder.Format().Template},
 		{"chat_template_kwargs", hasContent(v.ChatTemplateKwargs)},
+		{"tools", hasContent(v.Tools)},
+		{"documents", hasContent(v.Documents)},
 	} {
 		if field.wrong {
 			return nil, &failure{kind: kindInvalid, param: field.name, text: field.name + " would change the text; messages are scored with the template that the model was trained with (render the text yourself and send it as input)"}
@@ -89,10 +94,9 @@ func (v vllmInput) inputs(x *exchange, specials *bool) ([]input, error) {
 	return []input{{messages: *v.Messages, specials: specials}}, nil
 }
 
-// hasContent tells whether b is more than null or an empty object.
+// hasContent tells whether b is more than null or an empty object or list.
 func hasContent(b json.RawMessage) bool {
-	b = bytes.TrimSpace(b)
-	return len(b) > 0 && !bytes.Equal(b, []byte("null")) && !bytes.Equal(b, []byte("{}"))
+	return !slices.Contains([]string{"", "null", "{}", "[]"}, string(bytes.TrimSpace(b)))
 }
 
 // usage is OpenAI's count of tokens.
