@@ -318,7 +318,10 @@ func unpublished(b *board) string {
 			}
 		}
 	}
-	if wrong > 1 {
+	switch {
+	case wrong == 2:
+		first += ", and another subset differs too"
+	case wrong > 2:
 		first += fmt.Sprintf(", and %d other subsets differ too", wrong-1)
 	}
 	return first
