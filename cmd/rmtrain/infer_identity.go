@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"rmtrain/infer"
@@ -47,8 +48,28 @@ func openInput(path string, stdin io.Reader) (*inputFile, error) {
 		return nil, errors.Join(fmt.Errorf("infer: input %s is a folder, not a file of JSON lines", path), f.Close())
 	case st.Mode().IsRegular():
 		in.size, in.modified = st.Size(), st.ModTime()
+		if err := otherKind(f); err != nil {
+			return nil, errors.Join(fmt.Errorf("infer: input %s is %w", path, err), f.Close())
+		}
 	}
 	return in, nil
+}
+
+// otherKind refuses files that are no JSON lines by their first bytes, each line of which
+// would be an error of its own.
+func otherKind(f *os.File) error {
+	var head [4]byte
+	n, err := f.ReadAt(head[:], 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	switch start := string(head[:n]); {
+	case start == "PAR1":
+		return errors.New("a Parquet file (write its rows as JSON lines)")
+	case strings.HasPrefix(start, "\x1f\x8b"):
+		return errors.New("compressed (gzip -dc FILE | rmtrain infer ...)")
+	}
+	return nil
 }
 
 func (in *inputFile) Close() error {

@@ -24,3 +24,11 @@ func TestInferDoesNotReplaceItsInput(t *testing.T) {
 		t.Errorf("the input changed: %v", err)
 	}
 }
+
+func TestInferRefusesFilesOfOtherKinds(t *testing.T) {
+	for content, want := range map[string]string{"PAR1\x15\x04": "is a Parquet file", "\x1f\x8b\x08\x00": "gzip -dc"} {
+		if r := fails(t, []string{"infer", "--checkpoint", tinyScorer, "--input", tempFile(t, "in.jsonl", content)}, "in.jsonl", want); r.stdout != "" {
+			t.Errorf("%q was answered with %s", content, r.stdout)
+		}
+	}
+}
