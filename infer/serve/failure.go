@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -158,6 +160,35 @@ func fieldError(err error) *failure {
 		return failf(kindInvalid, "the body is not JSON: %v at byte %d", err, s.Offset)
 	}
 	return failf(kindInvalid, "the body is not JSON: %v", err)
+}
+
+// faultyField is the first field of a JSON object, by its name, that does not fit to, a
+// pointer to a struct; nothing if the fault lies elsewhere.
+func faultyField(body []byte, to any) string {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(body, &fields) != nil {
+		return ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		one, err := json.Marshal(map[string]json.RawMessage{name: fields[name]})
+		if err != nil || json.Unmarshal(one, reflect.New(reflect.TypeOf(to).Elem()).Interface()) != nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// at returns f with the name of the field at fault, unless it is said already.
+func (f *failure) at(field string) *failure {
+	if field == "" || f.param != "" {
+		return f
+	}
+	named := *f
+	named.param = field
+	if !strings.HasPrefix(f.text, field) {
+		named.text = field + ": " + f.text
+	}
+	return &named
 }
 
 // inJSON is what JSON calls a type.

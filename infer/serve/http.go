@@ -224,7 +224,7 @@ func (x *exchange) decode(to any) error {
 		return failf(kindInvalid, "the body must be a JSON object")
 	}
 	if err := json.Unmarshal(b, to); err != nil {
-		return fieldError(err)
+		return fieldError(err).at(faultyField(b, to))
 	}
 	return nil
 }

@@ -368,3 +368,25 @@ func TestWhatWouldChangeTheTextIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestErrorsNameTheirField(t *testing.T) {
+	s := newTestServer(t, nil)
+	for _, c := range []struct{ path, body, says string }{
+		{"/get_reward", `{"query":5}`, `"query: a text or a list of texts is wanted, not a number"`},
+		{"/v1/score/evaluation", `{"messages":[1]}`, `"messages: a text or a list of texts is wanted`},
+		{"/rerank", `{"query":"q","documents":[5]}`, `"documents: a document is a text`},
+		{"/rerank", `{"query":{},"documents":["a"]}`, `"query: a document is a text`},
+		{"/classify", `{"input":5}`, `"message":"input: a text`},
+		{"/classify", `{"input":5}`, `"param":"input"`},
+		{"/classify", `{"text":{}}`, `"text: a text or a list of texts is wanted`},
+		{"/classify", `{"input_ids":[null]}`, `"input_ids: there is a null among the token ids"`},
+		{"/classify", `{"messages":[{"content":"a"}]}`, `"message":"messages[0] has no role"`},
+		{"/predict", `{"inputs":5}`, `"error":"inputs: a text, a pair`},
+		{"/classify", `{"input":"a","model":5}`, `"message":"model: a text is wanted, not number"`},
+		{"/classify", `{"input"`, `"message":"the body is not JSON`},
+	} {
+		if w := ask(s, "POST", c.path, c.body); w.Code < 400 || w.Code >= 500 || !strings.Contains(w.Body.String(), c.says) {
+			t.Errorf("%s %s: status %d, %s, want %s", c.path, c.body, w.Code, w.Body, c.says)
+		}
+	}
+}
