@@ -60,10 +60,11 @@ template <int D> struct Layout {
 	static constexpr int STEP = THREADS / PER_ROW;       // rows copied at a time
 };
 
-// Copies ROWS rows into shared memory, zeros from channel dim on; source(i) is where row i begins.
-template <int D, int ROWS, class F> __device__ __forceinline__ void load_tile(unsigned dst, int dim, F source) {
+// Copies ROWS rows into shared memory by THREADS threads, of which this is one; zeros from
+// channel dim on. source(i) is where row i begins.
+template <int D, int ROWS, class F> __device__ __forceinline__ void load_tile(unsigned dst, int dim, F source, unsigned thread = threadIdx.x) {
 	using L = Layout<D>;
-	const int r = threadIdx.x / L::PER_ROW, c = threadIdx.x % L::PER_ROW;
+	const int r = thread / L::PER_ROW, c = thread % L::PER_ROW;
 	dst += r * L::ROW + c * 16;
 #pragma unroll
 	for (int i = 0; i < ROWS; i += L::STEP) {

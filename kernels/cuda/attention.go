@@ -26,7 +26,8 @@ func (a *attention) regions() []*region {
 	return all
 }
 
-// attentionThreads is the block of all attention kernels, THREADS of attention.cuh.
+// attentionThreads is the block of attention kernels, THREADS of attention.cuh; those of
+// dK and dV have their own.
 const attentionThreads = 128
 
 // Attention computes out and lse; see kernels.Ops. A block has one tile of queries of one
@@ -100,12 +101,7 @@ func (b *backend) launchBack(k backKernel, plan *attentionPlan, at []address, ls
 		return err
 	}
 	keys := slices.Concat(operands, []any{plan.keysAt, plan.runsAt}, heads, factors)
-	for _, name := range k.byKeys {
-		if err := b.launch(name, byKeys, block, k.shared, keys...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.launch(k.byKeys, byKeys, line(k.byKeysThreads), k.byKeysShared, keys...)
 }
 
 // A headed operand is count heads at an address.

@@ -19,11 +19,13 @@ type attentionKernel struct {
 	shared     int // bytes of dynamic shared memory
 }
 
-// A backKernel is the kernel of dQ with those of dK and dV, which have as many key rows to
-// a block.
+// A backKernel is the kernel of dQ with that of dK and dV, which has as many key rows to a
+// block.
 type backKernel struct {
 	attentionKernel
-	byKeys []string
+	byKeys        string
+	byKeysThreads int // of a block
+	byKeysShared  int
 }
 
 // unit is what scores are multiplied by besides 1/sqrt(channels): with bfloat16 they are in
@@ -77,14 +79,16 @@ func backKernels(act kernels.DType, channels int) (backKernel, error) {
 	if act == kernels.F32 {
 		n, err := compiledFor(channels, floatChannels)
 		q := attentionKernel{fmt.Sprintf("attention_back_q_f32_%d", n), act, floatRows, floatOthers, 2*floatOthers*floatRow(n) + 2*floatRows*4*n}
-		return backKernel{q, []string{fmt.Sprintf("attention_back_kv_f32_%d", n)}}, err
+		return backKernel{q, fmt.Sprintf("attention_back_kv_f32_%d", n), attentionThreads, q.shared}, err
 	}
 	n, err := compiledFor(channels, tensorChannels)
-	const rows = 64
-	step := map[int]int{64: 64, 96: 32, 128: 32, 256: 16}[n] // Back in attention_back.cu
-	q := attentionKernel{fmt.Sprintf("attention_back_q_%d", n), act, rows, int32(step), max(2*rows, 4*step) * tensorRow(n)}
-	if n == 256 {
-		return backKernel{q, []string{"attention_back_v_256", "attention_back_k_256"}}, err
+	tile := map[int][3]int{64: {128, 64, 32}, 96: {128, 32, 32}, 128: {128, 32, 32}, 256: {64, 16, 16}}[n] // Back in attention_back.cuh
+	rows, keys, queries := tile[0], tile[1], tile[2]
+	q := attentionKernel{fmt.Sprintf("attention_back_q_%d", n), act, int32(rows), int32(keys), max(2*rows, 4*keys) * tensorRow(n)}
+	byKeys := fmt.Sprintf("attention_back_kv_%d", n)
+	if n == 64 {
+		return backKernel{q, byKeys, attentionThreads, 2 * rows * tensorRow(n)}, err
 	}
-	return backKernel{q, []string{fmt.Sprintf("attention_back_kv_%d", n)}}, err
+	weights := 2 * 4 * rows * queries // of two tiles, in float32
+	return backKernel{q, byKeys, 2 * attentionThreads, max(2*rows*tensorRow(n), 6*queries*tensorRow(n)+weights)}, err
 }

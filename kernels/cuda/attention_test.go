@@ -188,9 +188,8 @@ func TestTableKnowsDynamicSharedMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 			line(forward.name, forward.shared)
-			for _, kernel := range append(back.byKeys, back.name) {
-				line(kernel, back.shared)
-			}
+			line(back.name, back.shared)
+			line(back.byKeys, back.byKeysShared)
 		}
 	}
 }

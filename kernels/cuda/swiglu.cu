@@ -26,11 +26,13 @@ __device__ __forceinline__ void swiglu_back(T* __restrict__ dgate_up, const T* _
 	load8<V>(d, dout + (size_t)blockIdx.x * cols + at, left);
 #pragma unroll
 	for (int i = 0; i < PACK; i++) {
-		const float s = sigmoid(g[i]);
+		// 1-s as a product: the difference would cancel, and the gate multiplies what is lost
+		const float e = expf(-fabsf(g[i])), larger = __fdividef(1.f, 1.f + e), smaller = e * larger;
+		const float s = g[i] < 0.f ? smaller : larger, rest = g[i] < 0.f ? larger : smaller;
 #ifdef MUTANT_SLOPE
 		dg[i] = d[i] * u[i] * s;
 #else
-		dg[i] = d[i] * u[i] * s * (1.f + g[i] * (1.f - s));
+		dg[i] = d[i] * u[i] * s * (1.f + g[i] * rest);
 #endif
 		du[i] = d[i] * g[i] * s;
 	}

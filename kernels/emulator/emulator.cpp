@@ -45,11 +45,18 @@ const Settings settings = {
 	.stats = getenv("EMULATOR_STATS"),
 };
 
-// SplitMix64 (Steele, Lea, Flood 2014).
-u64 random64() {
-	static u64 state = settings.seed * 0x9E3779B97F4A7C15;
-	u64 z = state += 0x9E3779B97F4A7C15;
+// SplitMix64 (Steele, Lea, Flood 2014), the generator and what it does to each state.
+constexpr u64 STEP = 0x9E3779B97F4A7C15;
+
+static u64 mix(u64 z) {
 	z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
 	z = (z ^ z >> 27) * 0x94D049BB133111EB;
 	return z ^ z >> 31;
 }
+
+u64 random64() {
+	static u64 state = settings.seed * STEP;
+	return mix(state += STEP);
+}
+
+u64 hash64(u64 x) { return mix((x + 1) * STEP ^ mix(settings.seed)); }

@@ -50,4 +50,5 @@ struct Settings {
 };
 extern const Settings settings;
 
-u64 random64();
+u64 random64();      // the next of a sequence that the seed fixes
+u64 hash64(u64 x);  // the same for the same x, random otherwise

@@ -2,7 +2,7 @@
 
 // Arithmetic of float32 and float64, and the special function unit. IEEE operations are
 // exact to the bit; the approximate ones are the true value, rounded, and off by as much
-// as EMULATOR_JITTER says.
+// as EMULATOR_JITTER says: as on a card, by the same whenever the operand is the same.
 #include <cfenv>
 
 #include "decode.h"
@@ -31,9 +31,15 @@ template <int MODE> static Run directed(const std::string& name) {
 
 static float shake(float x) {
 	if (settings.jitter == 0) return x;
-	const double unit = (double)(random64() >> 11) * 0x1p-52 - 1;  // in [-1, 1)
+	u32 bits;
+	memcpy(&bits, &x, 4);
+	const double unit = (double)(hash64(bits) >> 11) * 0x1p-52 - 1;  // in [-1, 1)
 	return x * (float)(1 + settings.jitter * unit);
 }
+
+// The manual has 2^0 = 1. That holds for all that rounds to 1 here, for a card has the
+// operand's fraction as a fixed-point number; that it does is not in the manual.
+static float shake_power(float x) { return x == 1 ? x : shake(x); }
 
 template <class T> static T smaller(T a, T b) { return a < b || b != b || (a == b && std::signbit(a)) ? a : b; }
 template <class T> static T larger(T a, T b) { return a > b || b != b || (a == b && std::signbit(b)) ? a : b; }
@@ -80,7 +86,7 @@ void decode_float(Decoder& d, const std::string& type) {
 // without .ftz: the manual allows it, and cards do.
 
 static Run approximation(const std::string& name) {
-	if (name == "ex2") return Unary<float, ([](float a) { return shake(flush(std::exp2(flush(a)))); })>::run;
+	if (name == "ex2") return Unary<float, ([](float a) { return shake_power(flush(std::exp2(flush(a)))); })>::run;
 	if (name == "lg2") return Unary<float, ([](float a) { return shake(std::log2(flush(a))); })>::run;
 	if (name == "rsqrt") return Unary<float, ([](float a) { return shake((float)(1 / std::sqrt((double)flush(a)))); })>::run;
 	if (name == "rcp") return Unary<float, ([](float a) { return shake(1 / a); })>::run;

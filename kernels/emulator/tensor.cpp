@@ -67,11 +67,13 @@ void decode_matrix(Decoder& d) {
 static float truncated_sum(const float* products, int n, float c) {
 	constexpr int BITS = 24, NOTHING = -1000;
 	int top = NOTHING;
+	double plain = c;  // decides if there are infinities or NaNs
 	for (int j = 0; j <= n; j++) {
 		const float x = j < n ? products[j] : c;
-		if (!std::isfinite(x)) return NAN;
-		if (x != 0) top = std::max(top, std::ilogb(x));
+		if (j < n) plain += x;
+		if (x != 0 && std::isfinite(x)) top = std::max(top, std::ilogb(x));
 	}
+	if (!std::isfinite(plain)) return (float)plain;
 	if (top == NOTHING) return 0;
 	i64 sum = 0;
 	for (int j = 0; j <= n; j++) sum += (i64)std::trunc(std::ldexp((double)(j < n ? products[j] : c), BITS - top));
