@@ -184,9 +184,11 @@ func (p *rooflinePage) assumptions() {
 	p.say("| attention | %.3g of its static bound (`--attention`) | FlashAttention-2, of the same instructions, on an H100: 298 TFLOP/s forward at 2,048 tokens (arXiv 2407.08608), which is 0.48 of the bound below |", a.Attention)
 	p.say("| launches | %.3g µs between two kernels (`--launch`) | a guess |\n", 1e6*a.Launch)
 	p.say("An operation takes its arithmetic or its bytes, whichever takes longer, and its launches. Arithmetic is counted for")
-	p.say("tensor cores: what the model's own count has, and for attention backward the 7 products that the kernels execute. Not")
-	p.say("counted are: what tiles compute beyond the edge of a matrix or a mask, the last wave of blocks, caches (operands come from")
-	p.say("memory for every kernel), clocks below the data sheet's, copies to and from the host, reading data, and several cards.\n")
+	p.say("tensor cores: what the model's own count has, and for attention backward the 7 products that the kernels execute. Bytes")
+	p.say("are those that kernels move on the emulator, without what they read again soon; of products and attention, every operand")
+	p.say("once a kernel. Not counted are: what tiles compute beyond the edge of a matrix or a mask, the last wave of blocks, what the")
+	p.say("L2 cache holds from one kernel to the next, clocks below the data sheet's, copies to and from the host, reading data, and")
+	p.say("several cards.\n")
 }
 
 func (p *rooflinePage) cards() {
