@@ -10,17 +10,18 @@ import (
 
 // A doctorReport is doctor.json.
 type doctorReport struct {
-	Version  string         `json:"version"`
-	Time     string         `json:"time"`
-	Device   string         `json:"device"`
-	Emulated bool           `json:"emulated"`       // the device is kernels/emulator
-	Quick    bool           `json:"quick"`          // small shapes, a part of the checks
-	Only     string         `json:"only,omitempty"` // of the checks beside the machine\'s, those whose names begin so
-	Seconds  float64        `json:"seconds"`
-	OK       bool           `json:"ok"`
-	Lines    []doctorLine   `json:"checks"`
-	Measured []measurement  `json:"measurements,omitempty"`
-	Kernels  []kernelFigure `json:"kernels,omitempty"` // of the GPU
+	Version   string            `json:"version"`
+	Time      string            `json:"time"`
+	Device    string            `json:"device"`
+	Emulated  bool              `json:"emulated"`       // the device is kernels/emulator
+	Quick     bool              `json:"quick"`          // small shapes, a part of the checks
+	Only      string            `json:"only,omitempty"` // of the checks beside the machine's, those whose names begin so
+	Seconds   float64           `json:"seconds"`
+	OK        bool              `json:"ok"`
+	Lines     []doctorLine      `json:"checks"`
+	Measured  []measurement     `json:"measurements,omitempty"`
+	Sanitizer []sanitizerResult `json:"sanitizer,omitempty"` // by tool
+	Kernels   []kernelFigure    `json:"kernels,omitempty"`   // of the GPU
 }
 
 type doctorLine struct {

@@ -146,7 +146,18 @@ func (d *doctor) sanitized(ctx context.Context, program, tool string, limit time
 	if err != nil {
 		return fail(fmt.Errorf("compute-sanitizer wrote nothing (%v): %s", ended, lastLine(said)))
 	}
-	return judgedSanitizer(parseSanitizer(string(text)), ended, filepath.Join(dir, "doctor.json"))
+	l := parseSanitizer(string(text))
+	d.report.Sanitizer = append(d.report.Sanitizer, sanitizerResult{tool, l.summed, l.errors, l.warnings, l.messages()})
+	return judgedSanitizer(l, ended, filepath.Join(dir, "doctor.json"))
+}
+
+// A sanitizerResult is what one tool found.
+type sanitizerResult struct {
+	Tool     string   `json:"tool"`
+	Summed   bool     `json:"summed"` // it came to its summary, which gives the numbers
+	Errors   int      `json:"errors"`
+	Warnings int      `json:"warnings"`
+	Messages []string `json:"messages,omitempty"` // that differ
 }
 
 // runGroup runs a program and, when its time is up, stops it and all that it has started.
@@ -195,7 +206,7 @@ func judgedSanitizer(l sanitizerLog, ended error, report string) finding {
 	case ended != nil:
 		return fail(fmt.Errorf("compute-sanitizer found no errors, but ended with %w", ended))
 	case l.warnings > 0:
-		return pass("0 errors and %s in %s, twice:\n%s", count(l.warnings, "warning"), suite, l.listed())
+		return pass("0 errors and %s in %s, for both types:\n%s", count(l.warnings, "warning"), suite, l.listed())
 	}
 	return pass("0 errors in %s, for both types", suite)
 }

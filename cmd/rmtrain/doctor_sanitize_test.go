@@ -138,7 +138,7 @@ func TestSanitizerVerdicts(t *testing.T) {
 		want              string
 	}{
 		{logClean, good, "", passed, "0 errors in 841 of 841 checks, for both types"},
-		{logWarnings, good, "", passed, "0 errors and 2 warnings in 841 of 841 checks"},
+		{logWarnings, good, "", passed, "0 errors and 2 warnings in 841 of 841 checks, for both types:\n1 times: Warning: (Warp Level"},
 		{logMemcheck, good, "exit 86", failed, "2 errors:\n1 times: Invalid __global__ write of size 4 bytes at unaligned_kernel()+0x50"},
 		{logMany, good, "exit 86", failed, "1254 errors:\n2 times: Uninitialized"},
 		{logWithoutDriver, "", "exit 255", failed, "no summary (exit status 255): Error: process didn't terminate"},
@@ -159,7 +159,7 @@ func TestSanitizerVerdicts(t *testing.T) {
 }
 
 // The tool gets the suite itself to watch, of both types, and nothing else.
-func TestSanitizerWatchesTheSuite(t *testing.T) {
+func TestSanitizerWatchesTheSuiteOfCPUAndGPU(t *testing.T) {
 	t.Setenv(asProgram, "1")
 	program := script(t, "compute-sanitizer", `[ "$1 $2 $3" = "--tool racecheck --log-file" ] || exit 9
 printf '========= COMPUTE-SANITIZER\n========= ERROR SUMMARY: 0 errors\n' >"$4"
@@ -174,6 +174,9 @@ exec "$program" "$@"`)
 		}
 		if !strings.HasPrefix(f.detail, want) {
 			t.Errorf("%s: %+v, want %q", device, f, want)
+		}
+		if got := fmt.Sprintf("%+v", d.report.Sanitizer); got != "[{Tool:racecheck Summed:true Errors:0 Warnings:0 Messages:[]}]" {
+			t.Errorf("%s: %s", device, got)
 		}
 		if report := read(t, filepath.Join(d.temp, "racecheck"), "doctor.md"); strings.Contains(string(report), "20 times") || !strings.Contains(string(report), `names begin with "conformance suite"`) {
 			t.Errorf("%s", report)

@@ -4,6 +4,8 @@
 #   kernels/cuda/static.sh            compares; fails on a difference or on a flaw
 #   kernels/cuda/static.sh --update   writes the table anew
 #
+# Package cuda embeds the table, too: figures.go reads the first five columns.
+#
 # Needs build/cuda/cubin and nvdisasm: run `.ci/cuda compiler kernels` first.
 #
 #   regs     registers of a thread
