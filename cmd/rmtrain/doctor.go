@@ -66,18 +66,19 @@ type doctor struct {
 	open           func(device string, dt kernels.DType) (kernels.Backend, error)
 	stdout, stderr io.Writer
 
-	device   string // cpu, or cuda:N
-	gpu      bool
-	number   int  // of the GPU
-	gpuOpens bool // it was described
-	quick    bool // small shapes
-	emulated bool
-	backends map[kernels.DType]kernels.Backend // nil where it does not open
-	temp     string                            // a folder for runs
-	tiny     map[string]*tinyRun               // training runs, by device, type and settings
-	peaks    map[kernels.DType]float64         // FLOP/s of the fastest product
-	steps    map[string]stepRun                // that were measured, by shape
-	report   doctorReport
+	device    string // cpu, or cuda:N
+	gpu       bool
+	number    int  // of the GPU
+	gpuOpens  bool // it was described
+	quick     bool // small shapes
+	emulated  bool
+	backends  map[kernels.DType]kernels.Backend // nil where it does not open
+	temp      string                            // a folder for runs
+	tiny      map[string]*tinyRun               // training runs, by device, type and settings
+	peaks     map[kernels.DType]float64         // FLOP/s of the fastest product
+	sanitizer string                            // the program, once it has started
+	steps     map[string]stepRun                // that were measured, by shape
+	report    doctorReport
 }
 
 // doctorTypes are the compute types that every backend has.

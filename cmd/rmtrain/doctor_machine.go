@@ -29,6 +29,9 @@ func (d *doctor) machineChecks() []doctorCheck {
 	if d.gpu {
 		cs = append(cs, doctorCheck{section, "kernels", "no kernel spills what it should hold in registers", d.kernelFigures})
 	}
+	if d.sanitizing() {
+		cs = append(cs, doctorCheck{section, "compute-sanitizer", "NVIDIA's checker starts", d.startSanitizer})
+	}
 	cs = append(cs, doctorCheck{section, "libraries", "text becomes ids, by the model's template, and text again", d.libraries})
 	for _, dt := range doctorTypes {
 		cs = append(cs, doctorCheck{section, "backend, " + dtypeName(dt), "all that the backend needs is there", func(context.Context) finding {

@@ -28,57 +28,53 @@ var sanitizerTools = []struct{ name, proves string }{
 	{"synccheck", "all threads that a barrier waits for come to it"},
 }
 
+// sanitizing tells whether compute-sanitizer was asked for.
+func (d *doctor) sanitizing() bool { return d.o.sanitize || d.o.sanitizer != "" }
+
 // sanitizeChecks run the conformance suite again, in a process of its own under each tool.
-func (d *doctor) sanitizeChecks() []doctorCheck {
-	const section, name, proves = "sanitizer", "compute-sanitizer", "NVIDIA's checker starts"
-	skipped := func(why string) []doctorCheck {
-		return []doctorCheck{{section, name, proves, func(context.Context) finding { return skip("%s", why) }}}
-	}
-	wanted := d.o.sanitize || d.o.sanitizer != ""
-	switch {
-	case !wanted && !d.gpu:
+func (d *doctor) sanitizeChecks() (cs []doctorCheck) {
+	const section = "sanitizer"
+	if !d.gpu && !d.sanitizing() {
 		return nil
-	case !wanted:
-		return skipped("--sanitize was not given")
-	case !d.gpu:
-		return skipped("it watches kernels on a GPU, and this report is of the CPU")
-	case d.emulated:
-		return skipped("it needs NVIDIA's driver; the emulator has checks of its own")
 	}
-	program := ""
-	cs := []doctorCheck{{section, name, proves, func(ctx context.Context) (f finding) {
-		program, f = startSanitizer(ctx, d.o.sanitizer)
-		return f
-	}}}
 	for _, tool := range sanitizerTools {
 		cs = append(cs, doctorCheck{section, tool.name, tool.proves, func(ctx context.Context) finding {
 			switch {
-			case program == "":
-				return skip("compute-sanitizer does not start; see above")
+			case !d.sanitizing():
+				return skip("--sanitize was not given")
+			case d.sanitizer == "":
+				return skip("compute-sanitizer does not run here; see above")
 			case !d.gpuOpens:
 				return skip("the GPU does not open; see above")
 			}
-			return d.sanitized(ctx, program, tool.name, sanitizerLimit)
+			return d.sanitized(ctx, d.sanitizer, tool.name, sanitizerLimit)
 		}})
 	}
 	return cs
 }
 
 // startSanitizer finds the program and asks for its version.
-func startSanitizer(ctx context.Context, named string) (program string, f finding) {
-	program, err := findSanitizer(named)
+func (d *doctor) startSanitizer(ctx context.Context) finding {
+	switch {
+	case !d.gpu:
+		return skip("it watches kernels on a GPU, and this report is of the CPU")
+	case d.emulated:
+		return skip("it needs NVIDIA's driver; the emulator has checks of its own")
+	}
+	program, err := findSanitizer(d.o.sanitizer)
 	if err != nil {
-		return "", fail(err)
+		return fail(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	said, err := exec.CommandContext(ctx, program, "--version").CombinedOutput()
 	_, version, ok := strings.Cut(string(said), "Version ")
 	if err != nil || !ok {
-		return "", fail(fmt.Errorf("compute-sanitizer --version: %v: %s (%s)", err, lastLine(string(said)), sanitizerRemedy))
+		return fail(fmt.Errorf("compute-sanitizer --version: %v: %s (%s)", err, lastLine(string(said)), sanitizerRemedy))
 	}
+	d.sanitizer = program
 	version, _, _ = strings.Cut(version, "\n")
-	return program, pass("version %s", strings.TrimSpace(version))
+	return pass("version %s", strings.TrimSpace(version))
 }
 
 const sanitizerRemedy = "pip install nvidia-cuda-sanitizer-api, or install the CUDA toolkit, and name the program: --sanitizer PROGRAM"

@@ -217,7 +217,7 @@ func TestDoctorPassesTheGPU(t *testing.T) {
 		t.Skip(err)
 	}
 	r, err := examined(t, doctor{o: doctorOptions{device: "auto", bench: true}})
-	allPass(t, r, err, "compute-sanitizer")
+	allPass(t, r, err, "memcheck", "racecheck", "initcheck", "synccheck")
 	if r.Device != "cuda:0" || len(r.Kernels) < 50 {
 		t.Errorf("%+v", r)
 	}
