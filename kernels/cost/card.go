@@ -52,13 +52,13 @@ var (
 // kernels/cuda/testdata/static.txt: the lesser of tensor% and shared%.
 type Bound struct{ Forward, Queries, Keys float64 }
 
-// bounds by architecture and channels of a head. That of the kernel by keys with 128 channels
-// is of a whole step; see docs/cuda.md. Tensor cores of sm_89 are half as fast as those of
-// sm_80 beside the same shared memory, so nothing but them binds there.
+// bounds by architecture and channels of a head. Those of the gradients with 128 channels are of
+// a whole step, where the table has its inner loop; see docs/cuda.md. Tensor cores of sm_89 are
+// half as fast as those of sm_80 beside the same shared memory, so nothing but them binds there.
 var bounds = map[string]map[int]Bound{
-	"sm_80":  {64: {1, .86, .89}, 96: {1, .86, .89}, 128: {1, .86, .88}, 256: {.71, .67, .67}},
+	"sm_80":  {64: {1, 1, 1}, 96: {1, 1, 1}, 128: {1, 1, 1}, 256: {.71, .67, .84}},
 	"sm_89":  {64: {1, 1, 1}, 96: {1, 1, 1}, 128: {1, 1, 1}, 256: {1, 1, 1}},
-	"sm_90a": {64: {.67, .43, .44}, 96: {.67, .43, .44}, 128: {.63, .43, .44}, 256: {.35, .33, .33}},
+	"sm_90a": {64: {.67, .86, .62}, 96: {.67, .55, .63}, 128: {.63, .55, .67}, 256: {.35, .33, .42}},
 }
 
 // Bound returns that of heads of so many channels, which run as the next larger number that
