@@ -18,8 +18,7 @@
 #define GEMM_SCRATCH (NC * KC + ROWS * LDA + ROWS * COLS)
 
 // pack_neighbours and pack_across copy x[k][cols] to dst[k][COLS], padding with
-// zeros, where the columns, or the rows, of x are neighbours in memory. The second
-// reads LANES streams, which is more than the processor foresees by itself.
+// zeros, where the columns, or the rows, of x are neighbours in memory.
 static void pack_neighbours(float *dst, const elem *p, long stride, long k, long cols)
 {
 	for (long l = 0; l < k; l++, p += stride, dst += COLS)
@@ -34,10 +33,8 @@ static void pack_across(float *dst, const elem *p, long stride, long k, long col
 		for (; n == LANES && l + LANES <= k; l += LANES) {
 			vec r[LANES];
 #pragma GCC unroll 16
-			for (int i = 0; i < LANES; i++) {
+			for (int i = 0; i < LANES; i++)
 				r[i] = get(p + (j + i) * stride + l);
-				__builtin_prefetch(p + (j + i) * stride + l + 8 * LANES);
-			}
 			transpose(r);
 #pragma GCC unroll 16
 			for (int i = 0; i < LANES; i++)
