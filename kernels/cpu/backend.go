@@ -35,8 +35,6 @@ type backend struct {
 	act kernels.DType // of activations and weights
 	set *C.kernel_set // for elements of type act
 
-	crew crew
-
 	// Scratch memory grows and is kept: operations run one at a time.
 	workers []region // one per goroutine of an operation
 	strips  region   // MatMul: the transposed operand
@@ -69,6 +67,7 @@ func newFor(dt kernels.DType, isa string) (kernels.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	quietMonitor()
 	b := &backend{memory: newMemory(), sets: s, act: dt, set: s.of(dt)}
 	b.countScratch()
 	return b, nil

@@ -4,6 +4,7 @@ import "C"
 
 import (
 	"runtime"
+	"sync"
 	"sync/atomic"
 )
 
@@ -25,12 +26,18 @@ func (b *backend) parallel(n, need int, task func(i int, scratch *C.float)) {
 		return
 	}
 	var next atomic.Int64
-	b.crew.run(count, func(worker int) {
+	var wg sync.WaitGroup
+	work := func(worker int) {
 		mem := b.scratchOf(worker, need)
 		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
 			task(i, mem)
 		}
-	})
+	}
+	for w := 1; w < count; w++ {
+		wg.Go(func() { work(w) })
+	}
+	work(0)
+	wg.Wait()
 }
 
 // scratch makes room for need floats for each of n goroutines.
