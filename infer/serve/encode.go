@@ -66,7 +66,8 @@ func (e *engine) encoder(c cut) (*tokenizer.Encoder, error) {
 	case c.length == whole:
 		f.MaxLength, f.ScorePosition = 0, "last_token"
 	case f.MaxLength > 0 && c.length > f.MaxLength:
-		return nil, failf(kindInvalid, "%d tokens are more than the model's %d", c.length, f.MaxLength)
+		// Only vLLM's dialect asks for more than there is; the others take it as "all".
+		return nil, &failure{kind: kindInvalid, param: "truncate_prompt_tokens", text: fmt.Sprintf("truncate_prompt_tokens is %d, more than the %d tokens that the model reads (-1 asks for as many as it reads)", c.length, f.MaxLength)}
 	case c.length > 0:
 		f.MaxLength = c.length
 	}
