@@ -81,7 +81,7 @@ func writeCurves(dir string) error {
 	} {
 		image, err := paint(plots, f.canvas)
 		if err == nil {
-			err = replace(filepath.Join(dir, f.name), image)
+			err = ReplaceFile(filepath.Join(dir, f.name), image)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)

@@ -8,13 +8,14 @@ import (
 
 // writeFile writes a file that is complete or as it was.
 func writeFile(path string, text []byte) error {
-	if err := replace(path, text); err != nil {
+	if err := ReplaceFile(path, text); err != nil {
 		return fmt.Errorf("train: write %s: %w (free space, or make the folder writable)", path, err)
 	}
 	return nil
 }
 
-func replace(path string, text []byte) error {
+// ReplaceFile writes a file that is complete or as it was. Its error needs the operation and a remedy.
+func ReplaceFile(path string, text []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err

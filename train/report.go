@@ -45,7 +45,7 @@ func withoutComments(yaml string) string {
 func (t *trainer) announce() {
 	text, err := t.describeRun().JSON()
 	if err == nil {
-		err = replace(filepath.Join(t.cfg.OutputDir, report.RunFile), text)
+		err = ReplaceFile(filepath.Join(t.cfg.OutputDir, report.RunFile), text)
 	}
 	if err != nil {
 		t.say("%s is not written: %v", report.RunFile, err)
@@ -81,7 +81,7 @@ func (t *trainer) writePage(s Summary) error {
 	if err := page.Write(&b, metrics); err != nil {
 		return err
 	}
-	return replace(filepath.Join(dir, report.PageFile), b.Bytes())
+	return ReplaceFile(filepath.Join(dir, report.PageFile), b.Bytes())
 }
 
 // outcome is a summary in words.

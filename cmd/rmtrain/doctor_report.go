@@ -3,9 +3,10 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"rmtrain/train"
 )
 
 // A doctorReport is doctor.json.
@@ -67,34 +68,11 @@ func (r *doctorReport) save(dir string) error {
 		return fmt.Errorf("doctor: %w", err)
 	}
 	for name, b := range map[string][]byte{"doctor.json": text.Bytes(), "doctor.md": []byte(r.markdown())} {
-		if err := replaceFile(filepath.Join(dir, name), b); err != nil {
+		if err := train.ReplaceFile(filepath.Join(dir, name), b); err != nil {
 			return fmt.Errorf("doctor: write the report: %w (free space, or choose another --output)", err)
 		}
 	}
 	return nil
-}
-
-// replaceFile writes a file that is complete or as it was.
-func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // markdown is doctor.md.
