@@ -103,6 +103,7 @@ type world struct {
 	frozen  func(string) bool
 	log     bytes.Buffer
 	backend func(kernels.Backend) kernels.Backend // wraps the backend, if not nil
+	options func(*llama.Options)                  // changes those of the model, if not nil
 }
 
 func newWorld(t testing.TB, dtype kernels.DType) *world {
@@ -116,7 +117,11 @@ func (w *world) inputs(c configs.Run) Inputs {
 	if w.backend != nil {
 		b = w.backend(b)
 	}
-	m, err := llama.New(b, tiny, llama.Options{DType: w.dtype, MaxRows: 16, MaxAnswers: 4, Train: true, Frozen: w.frozen})
+	o := llama.Options{DType: w.dtype, MaxRows: 16, MaxAnswers: 4, Train: true, Frozen: w.frozen}
+	if w.options != nil {
+		w.options(&o)
+	}
+	m, err := llama.New(b, tiny, o)
 	check(w.t, err)
 	w.t.Cleanup(m.Close)
 	check(w.t, m.Load(seeded))

@@ -75,6 +75,11 @@ type Forecast struct {
 	Memory map[string]int64
 }
 
+// KeptPasses is the number of passes of a step from which it pays to keep the packed form
+// of a weight, see kernels.Keeper: packing all of it once takes as long as a few products
+// lose by packing for themselves.
+const KeptPasses = 8
+
 // Plan forecasts a run over train. Options' MaxRows and MaxAnswers, if 0, are those
 // of the forecast.
 func Plan(c configs.Run, mc llama.Config, o llama.Options, train *data.Dataset) (Forecast, error) {

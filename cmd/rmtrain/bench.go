@@ -19,6 +19,7 @@ import (
 	"rmtrain/kernels"
 	"rmtrain/kernels/llama"
 	"rmtrain/loss"
+	"rmtrain/train"
 )
 
 // A benchSpec is one workload of docs/benchmarks, which another program may run
@@ -118,17 +119,6 @@ func (s *benchSpec) prepareModel(b kernels.Backend, dt kernels.DType) (func() er
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
-	o := llama.Options{DType: dt, Train: s.Kind == "train"}
-	if !o.Train {
-		o.Keeper, _ = b.(kernels.Keeper)
-	}
-	m, err := llama.New(b, c, o)
-	if err != nil {
-		return nil, err
-	}
-	if err := m.Load(benchWeights); err != nil {
-		return nil, err
-	}
 	var groups []data.Group
 	var sizes []int
 	for _, conversations := range s.Groups {
@@ -138,7 +128,19 @@ func (s *benchSpec) prepareModel(b kernels.Backend, dt kernels.DType) (func() er
 		}
 		groups, sizes = append(groups, g), append(sizes, data.PackRows(g, true))
 	}
-	w := &benchWork{b: b, m: m, groups: groups, bins: data.Bins(sizes, s.Rows)}
+	bins := data.Bins(sizes, s.Rows)
+	o := llama.Options{DType: dt, Train: s.Kind == "train"}
+	if !o.Train || len(bins) >= train.KeptPasses {
+		o.Keeper, _ = b.(kernels.Keeper)
+	}
+	m, err := llama.New(b, c, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Load(benchWeights); err != nil {
+		return nil, err
+	}
+	w := &benchWork{b: b, m: m, groups: groups, bins: bins}
 	if s.Kind == "score" {
 		return func() error { return w.pass(s.result, nil) }, nil
 	}

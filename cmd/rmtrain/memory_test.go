@@ -11,7 +11,29 @@ import (
 	"time"
 
 	"rmtrain/configs"
+	"rmtrain/kernels"
+	"rmtrain/train"
 )
+
+// opened returns a run of the small example on the CPU that has read its data.
+func opened(t *testing.T, sets ...string) *trainRun {
+	t.Helper()
+	cfg, err := configs.Load(configs.LoadOptions{
+		File: filepath.Join(small(t), "nectar.yaml"),
+		Sets: append(sets, "device=cpu", "train.output_dir="+filepath.Join(t.TempDir(), "out")),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &trainRun{cfg: *cfg, w: io.Discard, started: time.Now()}
+	t.Cleanup(r.close)
+	for _, step := range []func(context.Context) error{r.preflight, r.openModel, r.openData} {
+		if err := step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
 
 func TestRecomputingDependsOnTheMemory(t *testing.T) {
 	t.Parallel()
@@ -23,20 +45,7 @@ func TestRecomputingDependsOnTheMemory(t *testing.T) {
 		{"auto", 1 << 20, true}, {"auto", math.MaxInt64, false},
 		{"always", math.MaxInt64, true}, {"never", 1 << 20, false},
 	} {
-		cfg, err := configs.Load(configs.LoadOptions{
-			File: filepath.Join(small(t), "nectar.yaml"),
-			Sets: []string{"train.recompute=" + c.setting, "train.output_dir=" + filepath.Join(t.TempDir(), "out")},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := &trainRun{cfg: *cfg, w: io.Discard, started: time.Now()}
-		defer r.close()
-		for _, step := range []func(context.Context) error{r.preflight, r.openModel, r.openData} {
-			if err := step(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-		}
+		r := opened(t, "train.recompute="+c.setting)
 		if err := r.forecast(c.available); err != nil {
 			t.Fatal(err)
 		}
@@ -46,6 +55,40 @@ func TestRecomputingDependsOnTheMemory(t *testing.T) {
 		if needed := total(r.planned.Memory); needed <= 0 || fits(r.planned.Memory, needed) || !fits(r.planned.Memory, 2*needed) {
 			t.Errorf("%d bytes needed", needed)
 		}
+	}
+}
+
+// Packed weights take what is left, and only where a step has enough passes.
+func TestWeightsStayPackedWhereMemoryIsLeft(t *testing.T) {
+	t.Parallel()
+	r := opened(t, "train.max_tokens_per_batch=300", "train.recompute=auto")
+	plan := func(limit int64) (kept, all int64, recompute bool) {
+		r.options.Keeper = nil
+		if err := r.forecast(limit); err != nil {
+			t.Fatal(err)
+		}
+		kept = r.planned.Memory[kernels.KeptTag]
+		if (kept > 0) != (r.options.Keeper != nil) {
+			t.Errorf("%d bytes are planned to stay packed, and the model's keeper is %v", kept, r.options.Keeper)
+		}
+		return kept, total(r.planned.Memory), r.options.Recompute
+	}
+	kept, all, _ := plan(math.MaxInt64)
+	if kept == 0 || len(r.planned.MicroBatches) < train.KeptPasses {
+		t.Fatalf("%d bytes stay packed in steps of %d passes", kept, len(r.planned.MicroBatches))
+	}
+	if n, sum, _ := plan(all); n != kept || sum != all {
+		t.Errorf("%d of %d bytes stay packed where just all fits, want %d of %d", n, sum, kept, all)
+	}
+	if n, sum, recompute := plan(all - 1); n != 0 || sum != all-kept || recompute {
+		t.Errorf("%d of %d bytes stay packed where a byte is short, recomputing is %t", n, sum, recompute)
+	}
+	if n, _, recompute := plan(all - kept - 1); n != 0 || !recompute {
+		t.Errorf("%d bytes stay packed where results do not fit, recomputing is %t", n, recompute)
+	}
+	r.cfg.Train.MaxTokensPerBatch = 0
+	if n, _, _ := plan(math.MaxInt64); n != 0 {
+		t.Errorf("%d bytes stay packed in steps of %d passes", n, len(r.planned.MicroBatches))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"rmtrain/data"
+	"rmtrain/kernels"
+	"rmtrain/kernels/llama"
 	"rmtrain/train"
 )
 
@@ -35,16 +37,45 @@ func (r *trainRun) sayMemory(m map[string]int64, recompute bool) {
 	writeMemory(r.w, m)
 }
 
-// forecast plans the run, and decides whether to recompute activations, which it does if
-// the run takes more than limit bytes without.
-func (r *trainRun) forecast(limit int64) (err error) {
-	r.options.Recompute = r.cfg.Train.Recompute == "always"
-	r.planned, err = train.Plan(r.cfg, r.model, r.options, r.data.Train)
-	if err != nil || r.cfg.Train.Recompute != "auto" || total(r.planned.Memory) <= limit {
+// forecast plans the run, and decides what depends on whether that takes more than limit
+// bytes: recomputing activations, without which it should fit, and then whether there is
+// room for packed weights.
+func (r *trainRun) forecast(limit int64) error {
+	o := r.options
+	o.Recompute = r.cfg.Train.Recompute == "always"
+	if err := r.forecastWith(o); err != nil {
 		return err
 	}
-	r.options.Recompute = true
-	r.planned, err = train.Plan(r.cfg, r.model, r.options, r.data.Train)
+	if r.cfg.Train.Recompute == "auto" && total(r.planned.Memory) > limit {
+		o.Recompute = true
+		if err := r.forecastWith(o); err != nil {
+			return err
+		}
+	}
+	return r.forecastPacked(limit)
+}
+
+func (r *trainRun) forecastWith(o llama.Options) error {
+	f, err := train.Plan(r.cfg, r.model, o, r.data.Train)
+	if err == nil {
+		r.options, r.planned = o, f
+	}
+	return err
+}
+
+// forecastPacked has the backend keep weights packed, if it can, if the passes of a step
+// are enough for that to pay, and if the run still takes at most limit bytes.
+func (r *trainRun) forecastPacked(limit int64) error {
+	keeper, ok := r.backend.(kernels.Keeper)
+	if !ok || len(r.planned.MicroBatches) < train.KeptPasses {
+		return nil
+	}
+	o := r.options
+	o.Keeper = keeper
+	f, err := train.Plan(r.cfg, r.model, o, r.data.Train)
+	if err == nil && total(f.Memory) <= limit {
+		r.options, r.planned = o, f
+	}
 	return err
 }
 

@@ -19,7 +19,8 @@ type Options struct {
 	Recompute bool
 	Frozen    func(param string) bool // parameters without gradients; nil for none
 	// Keeper, if not nil, is the backend, which is to keep the matrices of the layers in
-	// the form that forward passes read: the same results sooner, for more memory.
+	// the forms that passes read, forward and, to train, backward: the same results
+	// sooner, for more memory.
 	Keeper kernels.Keeper
 }
 
@@ -111,17 +112,28 @@ func build(b kernels.Backend, c Config, o Options) (*Model, error) {
 			m.grads = append(m.grads, *s.at)
 		}
 	}
-	if o.Keeper != nil {
-		for i := range m.w.Blocks {
-			m.arena.keep(o.Keeper, m.w.Blocks[i].matrices()...)
-		}
-	}
+	m.lowest = m.lowestTrainable()
+	m.keep()
 	if m.arena.err != nil {
 		m.arena.free()
 		return nil, m.arena.err
 	}
-	m.lowest = m.lowestTrainable()
 	return m, nil
+}
+
+// keep has the Keeper, if there is one, keep what products read: every matrix in forward
+// passes, and in backward passes those of the layers that these reach.
+func (m *Model) keep() {
+	if m.o.Keeper == nil {
+		return
+	}
+	for l := range m.w.Blocks {
+		ws := m.w.Blocks[l].matrices()
+		m.arena.keep(m.o.Keeper, kernels.NT, ws...)
+		if m.o.Train && l >= m.lowest {
+			m.arena.keep(m.o.Keeper, kernels.NN, ws...)
+		}
+	}
 }
 
 // frozen tells whether all of a stack is frozen; one that is not has a gradient

@@ -249,6 +249,30 @@ func TestKeptWeightsGiveTheSameBits(t *testing.T) {
 	}
 }
 
+func TestTrainingKeepsTheWeightsThatItsPassesRead(t *testing.T) {
+	for _, b := range backends(t, kernels.F32) {
+		keeper, ok := b.(kernels.Keeper)
+		if !ok {
+			continue
+		}
+		kept := func(train bool, trained ...string) int64 {
+			return Plan(full, Options{DType: kernels.F32, Train: train, Keeper: keeper, Frozen: func(p string) bool {
+				return !slices.ContainsFunc(trained, func(s string) bool { return strings.Contains(p, s) })
+			}})[kernels.KeptTag]
+		}
+		forward := kept(false)
+		backward := kept(true, "") - forward
+		if forward <= 0 || backward <= 0 {
+			t.Fatalf("%s: %d bytes are kept for forward passes, %d for backward passes", b.Name(), forward, backward)
+		}
+		for trained, reached := range map[string]int64{"embed": 3, "layers.1.mlp": 2, "layers.2.input_layernorm": 1, "score": 0} {
+			if got, want := kept(true, trained, "model.norm"), forward+backward/int64(full.Layers)*reached; got != want {
+				t.Errorf("%s: %s is trained: %d bytes are kept, want %d", b.Name(), trained, got, want)
+			}
+		}
+	}
+}
+
 // perturb doubles the matrices of the first layer.
 func perturb(b kernels.Backend, m *Model) {
 	for _, w := range m.w.Blocks[0].matrices() {
@@ -284,9 +308,7 @@ func TestPlanIsWhatNewAllocates(t *testing.T) {
 					{Train: true, MaxRows: 9, MaxAnswers: 7, Frozen: func(p string) bool { return !strings.Contains(p, "layers.1") }},
 				} {
 					o.DType = dt
-					if !o.Train {
-						o.Keeper, _ = b.(kernels.Keeper)
-					}
+					o.Keeper, _ = b.(kernels.Keeper)
 					before := b.Used()
 					m, err := New(b, c, o)
 					if err != nil {

@@ -35,18 +35,18 @@ func (a *arena) alloc(tag string, dt kernels.DType, shape ...int) tensor {
 	return t
 }
 
-// keep makes k keep weights for forward passes. They are freed with the weights.
-func (a *arena) keep(k kernels.Keeper, ws ...tensor) {
+// keep makes k keep weights for products of a mode. They are freed with the weights.
+func (a *arena) keep(k kernels.Keeper, mode kernels.Trans, ws ...tensor) {
 	for _, w := range ws {
 		switch {
 		case a.err != nil:
 			return
 		case a.b == nil:
-			if n := k.KeptBytes(w, kernels.NT); n > 0 {
+			if n := k.KeptBytes(w, mode); n > 0 {
 				a.used[kernels.KeptTag] += n
 			}
 		default:
-			a.err = k.Keep(w, kernels.NT)
+			a.err = k.Keep(w, mode)
 		}
 	}
 }
