@@ -196,10 +196,38 @@ static void streams() {
 		if (x != (float)k) stop("streams: " + std::to_string(x));
 }
 
+// Copies and kernels take turns at the same memory, and an event is recorded again and again.
+static void turns() {
+	constexpr unsigned NON_BLOCKING = 1;
+	const int n = 32;
+	void *copies, *work, *turn, *host, *kernel = load_kernel("sound.ptx", "collatz");
+	MUST(cuStreamCreate(&copies, NON_BLOCKING));
+	MUST(cuStreamCreate(&work, NON_BLOCKING));
+	MUST(cuEventCreate(&turn, 0));
+	MUST(cuMemHostAlloc(&host, n * 4, 0));
+	Device<unsigned> x(n);
+	Device<int> steps(n);
+	for (unsigned round = 1; round <= 3; round++) {
+		for (int i = 0; i < n; i++) ((unsigned*)host)[i] = round;
+		MUST(cuMemcpyHtoDAsync_v2(x.p, host, n * 4, copies));
+		MUST(cuEventRecord(turn, copies));
+		MUST(cuStreamWaitEvent(work, turn, 0));
+		MUST(cuEventSynchronize(turn));  // host is read
+		MUST(start(kernel, {1, 1, n}, work, {&steps.p, &x.p, &n}));
+		MUST(cuEventRecord(turn, work));
+		MUST(cuStreamWaitEvent(copies, turn, 0));
+	}
+	MUST(cuStreamSynchronize(copies));  // which has waited for the last kernel
+	MUST(cuMemFreeHost(host));
+	for (int count : steps.values())
+		if (count != 7) stop("turns: " + std::to_string(count));  // 3 10 5 16 8 4 2 1
+}
+
 int main(int argc, char** argv) {
 	static const std::map<std::string, std::function<void()>> sound = {
 		{"matmul", matmul},   {"sum_and_count", sum_and_count}, {"collatz", collatz}, {"vectors", vectors},
 		{"integers", integers}, {"floats", floats},             {"doubles", doubles}, {"streams", streams},
+		{"turns", turns},
 	};
 	if (argc != 3) stop("usage: check FOLDER CASE");
 	folder = argv[1];

@@ -23,6 +23,7 @@ int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsi
 int cuMemAlloc_v2(uint64_t*, size_t);
 int cuMemFree_v2(uint64_t);
 int cuMemHostAlloc(void**, size_t, unsigned);
+int cuMemFreeHost(void*);
 int cuMemcpyHtoD_v2(uint64_t, const void*, size_t);
 int cuMemcpyDtoH_v2(void*, uint64_t, size_t);
 int cuMemcpyHtoDAsync_v2(uint64_t, const void*, size_t, void*);
@@ -33,6 +34,7 @@ int cuStreamSynchronize(void*);
 int cuStreamWaitEvent(void*, void*, unsigned);
 int cuEventCreate(void**, unsigned);
 int cuEventRecord(void*, void*);
+int cuEventSynchronize(void*);
 }
 
 [[noreturn]] inline void stop(const std::string& why) {

@@ -131,9 +131,7 @@ static std::unique_ptr<Module> load(const char* image) {
 }
 
 API cuModuleLoadData(Module** m, const char* image) {
-	std::lock_guard lock(driver_mutex);
-	if (!has_context()) return INVALID_CONTEXT;
-	return guarded([&] {
+	return at_once([&] {
 		ever_loaded.push_back(load(image));
 		*m = ever_loaded.back().get();
 		modules.insert(*m);
@@ -256,7 +254,7 @@ API emulator_enqueue(void* stream, void (*f)(void*), void* argument) {
 }
 enum MatmulAccess { MATMUL_READ, MATMUL_WRITE, MATMUL_EXISTS };
 extern "C" __attribute__((visibility("default"))) void emulator_check(u64 p, size_t n, int access) {
-	if (access == MATMUL_READ) require_valid(p, n, "cublasLt: read");
-	else if (access == MATMUL_WRITE) mark_valid(p, n);
+	if (access == MATMUL_READ) note_range_read(p, n, "cublasLt: read");
+	else if (access == MATMUL_WRITE) note_range_written(p, n, "cublasLt: write");
 	else find_allocation(p, n, "cublasLt: workspace");
 }

@@ -23,8 +23,13 @@ API cuMemAlloc_v2(u64* p, size_t n) {
 	if (n == 0) return INVALID_VALUE;
 	return guarded([&] { *p = allocate(n); });
 }
+// The real one may wait for the device, but does not say so: who has not waited for what uses
+// the memory is told.
 API cuMemFree_v2(u64 p) {
-	return after_everything([=] { release(p); });
+	return at_once([=] {
+		require_unused(p);
+		release(p);
+	});
 }
 API cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
 	std::lock_guard lock(driver_mutex);
@@ -45,7 +50,7 @@ API cuMemHostAlloc(void** p, size_t n, unsigned) {
 }
 API cuMemAllocHost_v2(void** p, size_t n) { return cuMemHostAlloc(p, n, 0); }
 API cuMemFreeHost(void* p) {
-	return after_everything([=] {
+	return at_once([=] {
 		if (!pinned.erase((u64)p)) fail(INVALID_VALUE, "cuMemFreeHost of memory that cuMemHostAlloc did not return");
 		free(p);
 	});
@@ -64,21 +69,19 @@ API cuMemHostUnregister(void* p) {
 // ---- copies
 
 static void to_device(u64 destination, const void* source, size_t n) {
-	const Allocation& a = find_allocation(destination, n, "copy from the host");
-	memcpy(a.data + (destination - a.base), source, n);
-	mark_valid(destination, n);
+	note_range_written(destination, n, "copy from the host");
+	memcpy((void*)(destination - DEVICE), source, n);
 }
 
 static void to_host(void* destination, u64 source, size_t n) {
-	require_valid(source, n, "copy to the host");
+	note_range_read(source, n, "copy to the host");
 	memcpy(destination, (const void*)(source - DEVICE), n);
 }
 
 static void on_device(u64 destination, u64 source, size_t n) {
-	find_allocation(destination, n, "copy on the device");
-	require_valid(source, n, "copy on the device");
+	note_range_read(source, n, "copy on the device");
+	note_range_written(destination, n, "copy on the device");
 	memmove((void*)(destination - DEVICE), (const void*)(source - DEVICE), n);
-	mark_valid(destination, n);
 }
 
 API cuMemcpyHtoD_v2(u64 d, const void* s, size_t n) {
@@ -95,7 +98,11 @@ API cuMemcpyDtoD_v2(u64 d, u64 s, size_t n) {
 // the call returns.
 API cuMemcpyHtoDAsync_v2(u64 d, const void* s, size_t n, void* stream) {
 	std::lock_guard lock(driver_mutex);
-	if (is_pinned(s)) return enqueue(stream, [=] { to_device(d, s, n); });
+	if (is_pinned(s))
+		return enqueue(stream, [=] {
+			if (!is_pinned(s)) fail(INVALID_VALUE, "copy from page-locked memory that was freed before the copy was done");
+			to_device(d, s, n);
+		});
 	const std::string bytes((const char*)s, n);
 	return enqueue(stream, [=] { to_device(d, bytes.data(), n); });
 }
@@ -113,10 +120,9 @@ API cuMemcpyDtoDAsync_v2(u64 d, u64 s, size_t n, void* stream) {
 
 template <class T> static void fill(u64 d, T x, size_t n) {
 	if (d % sizeof(T)) fail(INVALID_VALUE, "memset of %zu-byte elements at %#llx", sizeof(T), (unsigned long long)d);
-	find_allocation(d, n * sizeof(T), "memset");
+	note_range_written(d, n * sizeof(T), "memset");
 	T* p = (T*)(d - DEVICE);
 	for (size_t i = 0; i < n; i++) p[i] = x;
-	mark_valid(d, n * sizeof(T));
 }
 
 API cuMemsetD8_v2(u64 d, u8 x, size_t n) {

@@ -31,7 +31,7 @@ func check(t *testing.T, name string, env ...string) (output string, err error) 
 func seed(n int) string { return fmt.Sprint("EMULATOR_SEED=", n) }
 
 func TestSoundKernelsAreRightAndRaiseNoAlarm(t *testing.T) {
-	for _, name := range []string{"matmul", "sum_and_count", "collatz", "vectors", "integers", "floats", "doubles", "streams"} {
+	for _, name := range []string{"matmul", "sum_and_count", "collatz", "vectors", "integers", "floats", "doubles", "streams", "turns"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for n := range 20 {
@@ -81,6 +81,11 @@ func TestMistakesAreReported(t *testing.T) {
 		{"reads_garbage_of_its_block", `read of shared memory that this block never wrote`},
 		{"outside_of_shared", `at offset \d+ of 256 bytes of shared memory`},
 		{"no_event", `device memory that nobody wrote`},
+		{"copy_too_late", `race: copy from the host of 512 bytes and an earlier write by work on another stream`},
+		{"kernel_too_late", `race: this write and an earlier write by work on another stream`},
+		{"event_too_early", `race: copy from the host of 512 bytes and an earlier write by work on another stream`},
+		{"freed_too_early", `which is no device memory`},
+		{"pinned_memory_freed", `page-locked memory that was freed before the copy was done`},
 		{"no_synchronize", `copy to the host of 512 bytes of device memory of which byte 0 was never written`},
 		{"pinned_memory_reused", `the device has what was written later`},
 		{"host_pointer", `no device memory \(a host pointer\?\)`},
@@ -108,6 +113,24 @@ func TestMistakesAreReported(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What orders streams is seen from events and waits, whenever work is done here: a missing one
+// is reported although the work was done in the right order.
+func TestMissingOrderOfStreamsIsReportedInTheRightOrder(t *testing.T) {
+	for name, want := range map[string]string{
+		"no_event":        `race: this read and an earlier write by work on another stream`,
+		"copy_too_late":   `race: this write and an earlier write by work on another stream`,
+		"kernel_too_late": `race: copy from the host of 512 bytes and an earlier write by work on another stream`,
+		"event_too_early": `race: copy from the host of 512 bytes and an earlier write by work on another stream`,
+		"freed_too_early": `race: free of 512 bytes and an earlier write by work on another stream`,
+		"no_synchronize":  `race: copy to the host of 512 bytes and an earlier write by work on another stream`,
+	} {
+		out, err := check(t, name, "EMULATOR_LAZY=0")
+		if err == nil || !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
 	}
 }
 

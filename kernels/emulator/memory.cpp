@@ -9,6 +9,8 @@
 #include <cstring>
 #include <map>
 
+#include "order.h"
+
 static std::map<u64, Allocation> allocations;
 static u64 bytes_in_use = 0, changes = 0;
 
@@ -67,21 +69,43 @@ Allocation& find_allocation(u64 address, u64 bytes, const char* access) {
 	     (unsigned long long)address, address < LOCAL ? " (a host pointer?)" : "");
 }
 
-void mark_valid(u64 address, u64 bytes) {
-	const Allocation& a = find_allocation(address, bytes, "write");
+static void require_order(const Stamp& s, const char* what, u64 bytes, const char* earlier) {
+	if (s.block >= settled() && !happened_before(s.block))
+		fail(LAUNCH_FAILED, "race: %s of %llu bytes and %s by work on another stream are not ordered: an event is missing", what,
+		     (unsigned long long)bytes, earlier);
+}
+
+void note_range_written(u64 address, u64 bytes, const char* writer) {
+	const Allocation& a = find_allocation(address, bytes, writer);
 	if (!a.cells) return;
 	for (Cell* c = a.cell(address); c < a.cell_end(address + bytes); c++) {
+		require_order(c->write, writer, bytes, "an earlier write");
+		require_order(c->read, writer, bytes, "an earlier read");
 		*c = {};
+		c->write.block = work_serial();
 		c->valid = 1;
 	}
 }
 
-void require_valid(u64 address, u64 bytes, const char* reader) {
+void note_range_read(u64 address, u64 bytes, const char* reader) {
 	const Allocation& a = find_allocation(address, bytes, reader);
 	if (!a.cells) return;
 	for (Cell* c = a.cell(address); c < a.cell_end(address + bytes); c++) {
-		if (c->valid) continue;
-		fail(ILLEGAL_ADDRESS, "%s of %llu bytes of device memory of which byte %llu was never written", reader, (unsigned long long)bytes,
-		     (unsigned long long)((c - a.cell(address)) * GRANULE));
+		if (!c->valid)
+			fail(ILLEGAL_ADDRESS, "%s of %llu bytes of device memory of which byte %llu was never written", reader, (unsigned long long)bytes,
+			     (unsigned long long)((c - a.cell(address)) * GRANULE));
+		require_order(c->write, reader, bytes, "an earlier write");
+		c->read = {};
+		c->read.block = work_serial();
+		c->readers = 0, c->other_blocks = 0;
+	}
+}
+
+void require_unused(u64 pointer) {
+	const Allocation& a = find_allocation(pointer, 1, "free");
+	if (!a.cells || settled() == work_serial()) return;
+	for (Cell* c = a.cells; c < a.cell_end(a.base + a.size); c++) {
+		require_order(c->write, "free", a.size, "an earlier write");
+		require_order(c->read, "free", a.size, "an earlier read");
 	}
 }

@@ -12,6 +12,7 @@ constexpr u32 SHARED_BASE = 1024;
 
 // When a thread touched something: the serial number of its block, the thread in it,
 // and the times of its warp: barriers of the block, and synchronizations within the warp.
+// What is no kernel has a serial number alone.
 struct Stamp {
 	u32 block;
 	u16 thread, warp_clock;
@@ -45,6 +46,7 @@ u64 allocation_changes();  // grows with each allocate and release
 // The allocation that holds the bytes; fails, naming the kind of access, if none does.
 Allocation& find_allocation(u64 address, u64 bytes, const char* access);
 
-// What the host does to device memory: it makes cells valid and asks that they are.
-void mark_valid(u64 address, u64 bytes);
-void require_valid(u64 address, u64 bytes, const char* reader);
+// What is no kernel makes cells valid and asks that they are, in order with other streams.
+void note_range_written(u64 address, u64 bytes, const char* writer);
+void note_range_read(u64 address, u64 bytes, const char* reader);
+void require_unused(u64 pointer);  // by work that may not be done

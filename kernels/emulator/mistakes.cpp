@@ -50,20 +50,76 @@ static void careless_product(const std::string& kernel) {
 
 static void* simple_kernel() { return load_kernel("mistakes.ptx", "writes_one_element"); }
 
+constexpr unsigned NON_BLOCKING = 1;
+
+// Two streams, and a kernel that writes 128 floats of p in one of them.
+struct Streams {
+	void *copies, *work, *kernel = simple_kernel();
+	std::vector<float> host = std::vector<float>(128);
+	Device<float> p = Device<float>(128);
+
+	Streams() {
+		MUST(cuStreamCreate(&copies, NON_BLOCKING));
+		MUST(cuStreamCreate(&work, NON_BLOCKING));
+	}
+	void copy() { MUST(cuMemcpyHtoDAsync_v2(p.p, host.data(), 512, copies)); }
+	void launch() { MUST(start(kernel, {1, 1, 128}, work, {&p.p})); }
+};
+
 static void no_event() {
-	constexpr unsigned NON_BLOCKING = 1;
-	void *copies, *work;
-	std::vector<float> zeros(128);
-	MUST(cuStreamCreate(&copies, NON_BLOCKING));
-	MUST(cuStreamCreate(&work, NON_BLOCKING));
-	Device<float> p(128);
-	MUST(cuMemcpyHtoDAsync_v2(p.p, zeros.data(), 512, copies));
-	MUST(start(load_kernel("mistakes.ptx", "shuffle_of_few"), {1, 1, 7}, work, {&p.p}));
-	MUST(cuStreamSynchronize(work));
+	Streams s;
+	s.copy();
+	MUST(start(load_kernel("mistakes.ptx", "shuffle_of_few"), {1, 1, 7}, s.work, {&s.p.p}));
+	MUST(cuStreamSynchronize(s.work));
+}
+
+// The next two leave out the same event; they differ in what the host waits for first.
+static void copy_too_late() {
+	Streams s;
+	s.copy();
+	s.launch();
+	MUST(cuStreamSynchronize(s.work));
+	MUST(cuStreamSynchronize(s.copies));
+}
+
+static void kernel_too_late() {
+	Streams s;
+	s.launch();
+	s.copy();
+	MUST(cuStreamSynchronize(s.copies));
+	MUST(cuStreamSynchronize(s.work));
+}
+
+// The event is there, but is recorded before what must be waited for.
+static void event_too_early() {
+	Streams s;
+	void* event;
+	MUST(cuEventCreate(&event, 0));
+	MUST(cuEventRecord(event, s.work));
+	s.launch();
+	MUST(cuStreamWaitEvent(s.copies, event, 0));
+	s.copy();
+	MUST(cuStreamSynchronize(s.work));
+	MUST(cuStreamSynchronize(s.copies));
+}
+
+static void freed_too_early() {
+	Streams s;
+	s.launch();
+	MUST(cuMemFree_v2(s.p.p));
+	MUST(cuStreamSynchronize(s.work));
+}
+
+static void pinned_memory_freed() {
+	Streams s;
+	void* host;
+	MUST(cuMemHostAlloc(&host, 512, 0));
+	MUST(cuMemcpyHtoDAsync_v2(s.p.p, host, 512, s.copies));
+	MUST(cuMemFreeHost(host));
+	MUST(cuStreamSynchronize(s.copies));
 }
 
 static void no_synchronize() {
-	constexpr unsigned NON_BLOCKING = 1;
 	void* stream;
 	MUST(cuStreamCreate(&stream, NON_BLOCKING));
 	Device<float> p(128);
@@ -72,7 +128,6 @@ static void no_synchronize() {
 }
 
 static void pinned_memory_reused() {
-	constexpr unsigned NON_BLOCKING = 1;
 	void *stream, *host;
 	MUST(cuStreamCreate(&stream, NON_BLOCKING));
 	MUST(cuMemHostAlloc(&host, 4, 0));
@@ -136,6 +191,11 @@ bool make_mistake(const std::string& name) {
 		{"copies_not_waited_for", [] { careless_product("copies_not_waited_for"); }},
 		{"stage_overwritten", [] { careless_product("stage_overwritten"); }},
 		{"no_event", no_event},
+		{"copy_too_late", copy_too_late},
+		{"kernel_too_late", kernel_too_late},
+		{"event_too_early", event_too_early},
+		{"freed_too_early", freed_too_early},
+		{"pinned_memory_freed", pinned_memory_freed},
 		{"no_synchronize", no_synchronize},
 		{"pinned_memory_reused", pinned_memory_reused},
 		{"host_pointer", host_pointer},

@@ -171,7 +171,7 @@ void Reader::module_variable(const std::string& text) {
 	u8* bytes = (u8*)(address - DEVICE);
 	memset(bytes, 0, v.size);
 	store_initial(v, bytes);
-	mark_valid(address, v.size);
+	note_range_written(address, v.size, "initial value");
 	names_.globals[v.name] = address;
 	module_.globals[v.name] = {address, v.size};
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "order.h"
 #include "warp.h"
 
 // ---- lanes: those with the lowest pc go first, so that branches meet again
@@ -199,7 +200,6 @@ void check_launch(const Kernel& k, Dim grid, Dim block, u32 dynamic_shared) {
 }
 
 void launch(Kernel& k, Dim grid, Dim dim, u32 dynamic_shared, const std::vector<u8>& params) {
-	static u32 next_serial = 1;
 	constexpr u32 DYNAMIC_ALIGNMENT = 128;
 	const auto begin = std::chrono::steady_clock::now();
 	const u32 threads = dim.x * dim.y * dim.z;
@@ -207,8 +207,8 @@ void launch(Kernel& k, Dim grid, Dim dim, u32 dynamic_shared, const std::vector<
 	const u64 blocks = (u64)grid.x * grid.y * grid.z;
 	Block b = {};
 	b.kernel = &k, b.grid = grid, b.dim = dim, b.params = &params, b.threads = threads;
-	b.first_serial = next_serial;
-	next_serial += (u32)blocks;
+	b.first_serial = take_serials((u32)blocks);
+	b.settled = settled();
 	b.dynamic_at = (k.static_shared + DYNAMIC_ALIGNMENT - 1) / DYNAMIC_ALIGNMENT * DYNAMIC_ALIGNMENT;
 	b.shared_bytes = dynamic_shared ? b.dynamic_at + dynamic_shared : k.static_shared;
 	b.warps.resize((threads + 31) / 32);

@@ -4,6 +4,7 @@
 // shadow cells of memory.h, whether the access is ordered after those before it.
 #include <cstdio>
 
+#include "order.h"
 #include "warp.h"
 
 static u32 reports = 0;
@@ -36,8 +37,9 @@ void need_whole_warp(const Warp& w, const char* what) {
 
 // Did what the stamp stands for happen before what this thread does now?
 static inline bool before(const Warp& w, u32 thread, const Stamp& s) {
-	if (s.block < w.block->first_serial) return true;  // nobody, or an earlier launch
-	if (s.block != w.block->serial) return false;      // another block of this launch
+	if (s.block < w.block->settled) return true;  // nobody, or work that comes before this launch
+	if (s.block < w.block->first_serial) [[unlikely]] return happened_before(s.block);
+	if (s.block != w.block->serial) return false;  // another block of this launch
 	if (s.thread == thread) return true;
 	if (s.thread / 32 == w.index) return s.warp_clock < w.clock;
 	return w.seen[s.thread / 32] > s.clock;
@@ -53,16 +55,22 @@ static inline bool readers_before(const Warp& w, u32 thread, const Cell& c) {
 	return true;
 }
 
+// report_race names the two accesses: "this read and an earlier write".
+static void report_race(const Warp& w, int lane, const char* accesses, const Stamp& earlier) {
+	const bool same_launch = earlier.block >= w.block->first_serial;
+	report(w, lane, text("race: %s %s are not ordered", accesses, same_launch ? "of another thread" : "by work on another stream").c_str());
+}
+
 static inline void note_write(Cell& c, const Warp& w, u32 thread, int lane, const Stamp& now) {
-	if (!before(w, thread, c.write)) report(w, lane, "race: this write and an earlier write of another thread are not ordered");
-	if (!readers_before(w, thread, c)) report(w, lane, "race: this write and an earlier read of another thread are not ordered");
+	if (!before(w, thread, c.write)) report_race(w, lane, "this write and an earlier write", c.write);
+	if (!readers_before(w, thread, c)) report_race(w, lane, "this write and an earlier read", c.read);
 	c.write = now;
 	c.read = {};
 	c.readers = 0, c.other_blocks = 0, c.valid = 1;
 }
 
 static void complain_of_read(Cell& c, const Warp& w, u32 thread, int lane, const char* unwritten) {
-	if (!before(w, thread, c.write)) report(w, lane, "race: this read and an earlier write of another thread are not ordered");
+	if (!before(w, thread, c.write)) report_race(w, lane, "this read and an earlier write", c.write);
 	if (c.pending) report(w, lane, "read of data that cp.async has not delivered: cp.async.wait_group is missing");
 	if (c.valid) return;
 	report(w, lane, unwritten);

@@ -8,6 +8,8 @@
 #include <memory>
 #include <set>
 
+#include "order.h"
+
 std::recursive_mutex driver_mutex;
 
 struct Stream;
@@ -17,6 +19,7 @@ struct Mark {
 	Stream* stream = nullptr;
 	bool done = false;
 	double seconds = 0;
+	Clock clock;  // what comes before it
 };
 typedef std::shared_ptr<Mark> MarkPointer;
 
@@ -27,15 +30,20 @@ struct Event {
 struct Item {
 	std::function<void()> work;  // may be empty
 	MarkPointer wait_for;        // may be null
+	Clock clock;                 // of the work
 };
 
 struct Stream {
 	bool blocking;  // with respect to the default stream
+	u32 number;     // for clocks
+	Clock clock;    // what comes before what is added next
 	std::deque<Item> items;
 };
 
 static std::set<Stream*> streams;
 static std::set<Event*> events;
+static Stream default_stream = {true, 0, {}, {}};
+static Clock waited_for;       // by the host
 static int kept_failure = OK;  // a failed kernel spoils the context, as on the device
 
 int guarded(const std::function<void()>& f) {
@@ -50,43 +58,63 @@ int guarded(const std::function<void()>& f) {
 
 // ---- doing the work
 
-static void run_kept(const std::function<void()>& f) {
-	if (kept_failure == OK) kept_failure = guarded(f);
+// work gives f, which s is to do next, its place among what other streams do.
+static Item work(Stream& s, std::function<void()> f) {
+	join(s.clock, waited_for);
+	if (s.blocking) join(s.clock, default_stream.clock);
+	if (s.clock.size() <= s.number) s.clock.resize(s.number + 1);
+	s.clock[s.number]++;
+	return {std::move(f), nullptr, s.clock};
+}
+
+static int run(const Stream& s, const Item& item) {
+	begin_work(s.number, item.clock);
+	return guarded(item.work);
+}
+
+static void run_kept(const Stream& s, const Item& item) {
+	if (kept_failure == OK) kept_failure = run(s, item);
+}
+
+static void step(Stream& s);
+
+// Does the work of a stream up to a mark in it.
+static void reach(const Mark& m) {
+	while (!m.done && !m.stream->items.empty()) step(*m.stream);
 }
 
 static void step(Stream& s) {
 	Item item = std::move(s.items.front());
 	s.items.pop_front();
-	if (item.wait_for)
-		while (!item.wait_for->done && item.wait_for->stream && !item.wait_for->stream->items.empty()) step(*item.wait_for->stream);
-	if (item.work) run_kept(item.work);
+	if (item.wait_for) reach(*item.wait_for);
+	if (item.work) run_kept(s, item);
 }
 
 static void drain(Stream& s) {
 	while (!s.items.empty()) step(s);
 }
 
-static void drain_all() {
-	for (Stream* s : streams) drain(*s);
-}
-
+// The default stream comes after all that were not created as non-blocking.
 static void drain_blocking() {
-	for (Stream* s : streams)
-		if (s->blocking) drain(*s);
+	for (Stream* s : streams) {
+		if (!s->blocking) continue;
+		drain(*s);
+		join(default_stream.clock, s->clock);
+	}
 }
 
 // 0, 1 and 2 are the default stream, by its three names.
 static bool is_default(void* handle) { return (u64)handle <= 2; }
 
 static Stream* find_stream(void* handle) {
+	if (is_default(handle)) return &default_stream;
 	auto it = streams.find((Stream*)handle);
 	return it == streams.end() ? nullptr : *it;
 }
 
-static int add_item(Stream* s, Item item) {
-	if (!s) return INVALID_HANDLE;
-	s->items.push_back(std::move(item));
-	if (!settings.lazy) drain(*s);
+static int add_item(Stream& s, Item item) {
+	s.items.push_back(std::move(item));
+	if (!settings.lazy) drain(s);
 	return kept_failure;
 }
 
@@ -94,9 +122,12 @@ int enqueue(void* stream, std::function<void()> f) {
 	std::lock_guard lock(driver_mutex);
 	if (!has_context()) return INVALID_CONTEXT;
 	if (kept_failure != OK) return kept_failure;
-	if (!is_default(stream)) return add_item(find_stream(stream), {std::move(f), nullptr});
+	if (!is_default(stream)) {
+		Stream* s = find_stream(stream);
+		return s ? add_item(*s, work(*s, std::move(f))) : INVALID_HANDLE;
+	}
 	drain_blocking();
-	run_kept(f);
+	run_kept(default_stream, work(default_stream, std::move(f)));
 	return kept_failure;
 }
 
@@ -104,22 +135,30 @@ int at_once(std::function<void()> f) {
 	std::lock_guard lock(driver_mutex);
 	if (!has_context()) return INVALID_CONTEXT;
 	drain_blocking();
-	return kept_failure != OK ? kept_failure : guarded(f);
+	if (kept_failure != OK) return kept_failure;
+	const int result = run(default_stream, work(default_stream, std::move(f)));
+	join(waited_for, default_stream.clock);
+	return result;
 }
 
 int after_everything(std::function<void()> f) {
 	std::lock_guard lock(driver_mutex);
 	if (!has_context()) return INVALID_CONTEXT;
-	drain_all();
-	return kept_failure != OK ? kept_failure : guarded(f);
+	for (Stream* s : streams) {
+		drain(*s);
+		join(waited_for, s->clock);
+	}
+	return at_once(std::move(f));
 }
 
 int synchronize(void* stream) {
 	std::lock_guard lock(driver_mutex);
 	if (!has_context()) return INVALID_CONTEXT;
 	if (is_default(stream)) drain_blocking();
-	else if (Stream* s = find_stream(stream)) drain(*s);
-	else return INVALID_HANDLE;
+	Stream* s = find_stream(stream);
+	if (!s) return INVALID_HANDLE;
+	drain(*s);
+	join(waited_for, s->clock);
 	return kept_failure;
 }
 
@@ -133,7 +172,8 @@ API cuStreamCreate(Stream** s, unsigned flags) {
 	std::lock_guard lock(driver_mutex);
 	if (!has_context()) return INVALID_CONTEXT;
 	constexpr unsigned NON_BLOCKING = 1;
-	*s = new Stream{(flags & NON_BLOCKING) == 0, {}};
+	static u32 last_number = 0;  // of the default stream
+	*s = new Stream{(flags & NON_BLOCKING) == 0, ++last_number, {}, {}};
 	streams.insert(*s);
 	return OK;
 }
@@ -141,7 +181,7 @@ API cuStreamCreateWithPriority(Stream** s, unsigned flags, int) { return cuStrea
 
 API cuStreamDestroy_v2(Stream* s) {
 	std::lock_guard lock(driver_mutex);
-	if (!find_stream(s)) return INVALID_HANDLE;
+	if (is_default(s) || !find_stream(s)) return INVALID_HANDLE;
 	drain(*s);
 	streams.erase(s);
 	delete s;
@@ -154,7 +194,10 @@ API cuStreamQuery(void* stream) {
 	std::lock_guard lock(driver_mutex);
 	if (kept_failure != OK || is_default(stream)) return kept_failure;
 	Stream* s = find_stream(stream);
-	return !s ? INVALID_HANDLE : s->items.empty() ? OK : NOT_READY;
+	if (!s) return INVALID_HANDLE;
+	if (!s->items.empty()) return NOT_READY;
+	join(waited_for, s->clock);
+	return OK;
 }
 
 API cuLaunchHostFunc(void* stream, void (*f)(void*), void* argument) {
@@ -181,37 +224,48 @@ API cuEventDestroy_v2(Event* e) {
 API cuEventRecord(Event* e, void* stream) {
 	std::lock_guard lock(driver_mutex);
 	if (!events.count(e)) return INVALID_HANDLE;
+	Stream* s = find_stream(stream);
+	if (!s) return INVALID_HANDLE;
 	auto mark = std::make_shared<Mark>();
-	mark->stream = find_stream(stream);
+	mark->stream = s;
 	e->mark = mark;
-	return enqueue(stream, [mark] {
+	const int result = enqueue(stream, [mark] {
 		mark->done = true;
 		mark->seconds = now();
 	});
+	mark->clock = s->clock;
+	return result;
 }
 API cuEventRecordWithFlags(Event* e, void* stream, unsigned) { return cuEventRecord(e, stream); }
 
 API cuStreamWaitEvent(void* stream, Event* e, unsigned) {
 	std::lock_guard lock(driver_mutex);
 	if (!events.count(e)) return INVALID_HANDLE;
-	if (!e->mark || is_default(stream)) {
-		if (e->mark && e->mark->stream) drain(*e->mark->stream);
-		return kept_failure;
-	}
-	return add_item(find_stream(stream), {nullptr, e->mark});
+	Stream* s = find_stream(stream);
+	if (!s) return INVALID_HANDLE;
+	if (!e->mark) return kept_failure;
+	join(s->clock, e->mark->clock);
+	const int result = add_item(*s, {nullptr, e->mark, {}});
+	if (s == &default_stream) drain(*s);
+	return result;
 }
 
 API cuEventSynchronize(Event* e) {
 	std::lock_guard lock(driver_mutex);
 	if (!events.count(e)) return INVALID_HANDLE;
-	while (e->mark && !e->mark->done && e->mark->stream && !e->mark->stream->items.empty()) step(*e->mark->stream);
+	if (!e->mark) return kept_failure;
+	reach(*e->mark);
+	join(waited_for, e->mark->clock);
 	return kept_failure;
 }
 
 API cuEventQuery(Event* e) {
 	std::lock_guard lock(driver_mutex);
 	if (!events.count(e)) return INVALID_HANDLE;
-	return kept_failure != OK ? kept_failure : e->mark && !e->mark->done ? NOT_READY : OK;
+	if (kept_failure != OK || !e->mark) return kept_failure;
+	if (!e->mark->done) return NOT_READY;
+	join(waited_for, e->mark->clock);
+	return OK;
 }
 
 API cuEventElapsedTime(float* milliseconds, Event* from, Event* to) {

@@ -48,6 +48,7 @@ struct Block {
 	Dim grid, dim, id;
 	u32 serial;        // unique over all launches, from 1
 	u32 first_serial;  // of the blocks of this launch
+	u32 settled;       // what has lower numbers comes before this launch
 	u32 threads, shared_bytes, dynamic_at;
 	std::vector<u8> shared;
 	std::vector<Cell> cells;  // of shared memory
