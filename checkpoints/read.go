@@ -44,7 +44,7 @@ func (d *Dir) Tensor(name, dtype string) (Tensor, error) {
 	if _, err := converter(dtype, t.dtype); err != nil {
 		return Tensor{}, fmt.Errorf("checkpoints: read %s: %s in %s: %w", d.Path, name, t.file, err)
 	}
-	return Tensor{Name: name, DType: dtype, Shape: t.shape, Read: func(dst []byte, off int64) error {
+	return Tensor{Name: name, DType: dtype, Shape: t.shape, Gathered: t.strides != nil, Read: func(dst []byte, off int64) error {
 		if err := t.readAt(dtype, dst, off); err != nil {
 			return fmt.Errorf("checkpoints: read %s: %s in %s: %w", d.Path, name, t.file, err)
 		}

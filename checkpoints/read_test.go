@@ -104,6 +104,9 @@ func TestTensorStreamsWhatReadReads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if source.Gathered != (name != embedName) {
+				t.Errorf("%s: Gathered is %t", name, source.Gathered)
+			}
 			want := readAll(t, d, dtype)[name]
 			got := make([]byte, len(want))
 			for off := 0; off < len(got); off += 20 {

@@ -23,6 +23,8 @@ type Tensor struct {
 	DType string // F32, BF16, I64, ...
 	Shape []int
 	Read  func(dst []byte, off int64) error
+	// Gathered tells that reading a part takes as long as reading all.
+	Gathered bool
 }
 
 // A shard is a weight file to write.

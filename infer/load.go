@@ -25,17 +25,33 @@ func LoadModel(dir *checkpoints.Dir, b kernels.Backend, c llama.Config, o llama.
 		m.Close()
 		return nil, err
 	}
-	err = m.Load(func(name string, dt kernels.DType, _ []int, dst []byte) error {
-		if name == headName && !dir.Has(name) {
-			return putFloats(dst, dt, head)
+	err = m.LoadFrom(func(p llama.Param) (llama.Source, error) {
+		if p.Name == headName && !dir.Has(p.Name) {
+			return whole(p, func(dst []byte) error { return putFloats(dst, p.Weight.DType, head) })
 		}
-		return dir.Read(name, dt.String(), dst)
+		t, err := dir.Tensor(p.Name, p.Weight.DType.String())
+		if err != nil || !t.Gathered {
+			return t.Read, err
+		}
+		return whole(p, func(dst []byte) error { return t.Read(dst, 0) })
 	})
 	if err != nil {
 		m.Close()
 		return nil, err
 	}
 	return m, nil
+}
+
+// whole returns a source of what read writes at once.
+func whole(p llama.Param, read func(dst []byte) error) (llama.Source, error) {
+	all := make([]byte, p.Weight.Bytes())
+	if err := read(all); err != nil {
+		return nil, err
+	}
+	return func(dst []byte, off int64) error {
+		copy(dst, all[off:])
+		return nil
+	}, nil
 }
 
 // putFloats writes x to dst as dt, little endian, rounding to nearest even.

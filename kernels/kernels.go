@@ -151,6 +151,15 @@ type Keeper interface {
 	KeptBytes(w Tensor, mode Trans) int64
 }
 
+// A Filler is a Backend that takes what a tensor is to hold from where it is read, without a
+// buffer of the tensor's size on the host, and copies it while more is read.
+type Filler interface {
+	// Fill has the effect of Upload. It calls read, from several goroutines at a time, for
+	// pieces of whole elements that make up dst, with where they begin, in bytes. An error of
+	// read is returned and leaves dst with any contents.
+	Fill(dst Tensor, read func(p []byte, off int64) error) error
+}
+
 // A Backend runs operations on one device.
 type Backend interface {
 	Name() string

@@ -171,7 +171,7 @@ func (b *backend) plan(p *attentionPlan, segs []kernels.Segment, h kernels.Heads
 	if err := b.grow(&p.memory, len(list)); err != nil {
 		return nil, err
 	}
-	if err := b.ring.upload(b.stream, p.memory.at, list); err != nil {
+	if err := b.ring.send(p.memory.at, len(list), from(list)); err != nil {
 		return nil, err
 	}
 	p.queries, p.keys = len(queries), len(keys)

@@ -5,7 +5,6 @@ package cuda
 import (
 	"bytes"
 	"encoding/binary"
-	"slices"
 	"strings"
 	"testing"
 
@@ -44,7 +43,7 @@ func TestBackendsShareNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if used := b.Used(); len(used) != 0 {
+	if used := tensorsOf(b); len(used) != 0 {
 		t.Errorf("the other backend has %v", used)
 	}
 	defer func() {
@@ -53,6 +52,36 @@ func TestBackendsShareNothing(t *testing.T) {
 		}
 	}()
 	b.Zero(x)
+}
+
+// tensorsOf returns what is in use but for scratch memory.
+func tensorsOf(b *backend) map[string]int64 {
+	used := b.Used()
+	delete(used, kernels.ScratchTag)
+	return used
+}
+
+func TestScratchMemoryIsAccounted(t *testing.T) {
+	needDevice(t)
+	b, err := newFrom(kernels.F32, 0, images())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rows, cols = 2 * partRows, 3
+	idle := b.Used()[kernels.ScratchTag]
+	if want := int64(workspaceBytes + b.fault.bytes); idle != want {
+		t.Errorf("an idle backend uses %d bytes, want %d", idle, want)
+	}
+	sums, x := upload(t, b, kernels.F32, 1, cols, make([]byte, 4*cols)), upload(t, b, b.act, rows, cols, make([]byte, 4*rows*cols))
+	for range 2 { // the second time it is there
+		b.AddBiasBack(sums, x)
+		if got, want := b.Used()[kernels.ScratchTag]-idle, int64(b.parts.bytes); got != want || want < 4*2*cols {
+			t.Errorf("sums of columns take %d bytes, want %d", got, want)
+		}
+	}
+	if err := b.Close(); err != nil || len(b.Used()) != 0 {
+		t.Errorf("closed: %v, in use are %v", err, b.Used())
+	}
 }
 
 func TestAllocRefusesWhatTheDeviceLacks(t *testing.T) {
@@ -65,11 +94,11 @@ func TestAllocRefusesWhatTheDeviceLacks(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "weights") {
 			t.Errorf("Alloc(%v): %v, want an error that names the purpose", shape, err)
 		}
-		if shape[0] == 1<<20 && !strings.Contains(err.Error(), "in use here are optimizer 0.00391 GiB") {
+		if shape[0] == 1<<20 && !strings.Contains(err.Error(), "in use here are scratch 0.0313, optimizer 0.00391 GiB") {
 			t.Errorf("Alloc(%v): %v, want what is in use", shape, err)
 		}
 	}
-	if err := b.Sync(); err != nil || len(b.Used()) != 1 {
+	if err := b.Sync(); err != nil || len(tensorsOf(b)) != 1 {
 		t.Errorf("a refused allocation leaves %v, %v", err, b.Used())
 	}
 }
@@ -115,29 +144,6 @@ func TestFirstFailureStopsEverything(t *testing.T) {
 			}
 			b.err = nil // or closing the backend would fail the test
 		}
-	}
-}
-
-// TestUploadsOfAnySize sends more than the ring has slots, and more than a slot has bytes.
-func TestUploadsOfAnySize(t *testing.T) {
-	b := newBackend(t, kernels.F32)
-	large := make([]byte, 4*(slotBytes/4+3))
-	for i := range large {
-		large[i] = byte(i * 7 >> 3)
-	}
-	x := upload(t, b, kernels.F32, 1, len(large)/4, large)
-	if !bytes.Equal(bits(t, b, x), large) {
-		t.Error("a large upload does not come back")
-	}
-	parts := x.Slice(0, 1)
-	parts.Shape = [3]int{1, 5, 1}
-	for i := range 3 * slots {
-		b.Upload(parts, slices.Repeat([]byte{byte(i)}, parts.Bytes()))
-		b.Add(parts, parts, parts)
-		parts.Off += parts.Bytes()
-	}
-	if err := b.Sync(); err != nil {
-		t.Fatal(err)
 	}
 }
 

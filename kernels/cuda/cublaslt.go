@@ -59,6 +59,7 @@ func openLt(d *device) (*cublasLt, error) {
 			return fmt.Errorf("cuda: open cublasLt: allocate %d bytes: %w", workspaceBytes, err)
 		}
 		lt.workspace = address(p)
+		d.scratch.Add(workspaceBytes)
 		return nil
 	})
 	if err != nil {
@@ -82,6 +83,7 @@ func (lt *cublasLt) close(d *device) error {
 		if lt.workspace == 0 {
 			return nil
 		}
+		d.scratch.Add(-workspaceBytes)
 		return cu.MemFree(cu.DevicePtr(lt.workspace))
 	})
 }
@@ -96,7 +98,7 @@ func (lt *cublasLt) multiply(d *device, p product) error {
 	if p.accumulate {
 		beta = 1
 	}
-	stream := *(*unsafe.Pointer)(unsafe.Pointer(&d.stream)) // its only field
+	stream := *(*unsafe.Pointer)(unsafe.Pointer(&d.compute.Stream)) // its only field
 	status := C.lt_multiply(lt.handle, f, sizes(p), C.uint64_t(p.out), C.uint64_t(p.x), C.uint64_t(p.y), beta,
 		C.uint64_t(lt.workspace), workspaceBytes, stream)
 	if status != 0 {

@@ -3,11 +3,13 @@
 package cuda
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"regexp"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"gorgonia.org/cu"
@@ -16,15 +18,17 @@ import (
 //go:embed *.ptx
 var embedded embed.FS
 
-// A device is one GPU: its context, one stream for all work, and the kernels.
+// A device is one GPU: its context, two streams, and the kernels.
 type device struct {
 	ordinal int
 	name    string
 	cu      cu.Device
 	context cu.CUContext
-	stream  cu.Stream
+	compute stream // operations and small uploads
+	copies  stream // large uploads
 	modules []cu.Module
 	kernels map[string]*kernel
+	scratch atomic.Int64 // bytes of scratch memory
 }
 
 type kernel struct {
@@ -82,7 +86,7 @@ func (d *device) open(images map[string]string) (err error) {
 		return err
 	}
 	return d.with(func() error {
-		if d.stream, err = cu.MakeStream(cu.NonBlocking); err != nil {
+		if err := cmp.Or(d.compute.open(), d.copies.open()); err != nil {
 			return err
 		}
 		for name, image := range images {
@@ -153,12 +157,7 @@ func (d *device) close() error {
 				first = err
 			}
 		}
-		if d.stream != (cu.Stream{}) {
-			if err := d.stream.Destroy(); first == nil {
-				first = err
-			}
-		}
-		return first
+		return cmp.Or(first, d.compute.close(), d.copies.close())
 	})
 	if e := d.cu.ReleasePrimaryCtx(); err == nil {
 		err = e
@@ -170,7 +169,7 @@ func (d *device) close() error {
 // dim is the size of a grid or a block along x, y and z.
 type dim [3]int
 
-// launch runs a kernel of the given name on the stream, with shared bytes of dynamic shared
+// launch runs a kernel of the given name on the stream that computes, with shared bytes of dynamic shared
 // memory. Arguments are those of the kernel, in order: an address for a pointer, int32,
 // int64 and float32 for int, long long and float. An empty grid does nothing.
 func (d *device) launch(name string, grid, block dim, shared int, args ...any) error {
@@ -191,7 +190,7 @@ func (d *device) launch(name string, grid, block dim, shared int, args ...any) e
 	for i, a := range args {
 		values[i], params[i] = word(name, i, a), unsafe.Pointer(&values[i])
 	}
-	if err := k.Launch(grid[0], grid[1], grid[2], block[0], block[1], block[2], shared, d.stream, params); err != nil {
+	if err := k.Launch(grid[0], grid[1], grid[2], block[0], block[1], block[2], shared, d.compute.Stream, params); err != nil {
 		return fmt.Errorf("kernel %s: %w", name, err)
 	}
 	return nil

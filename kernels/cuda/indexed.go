@@ -34,7 +34,7 @@ var faults = map[int32]string{
 
 // Sync waits for all operations and returns the first failure.
 func (b *backend) Sync() error {
-	b.do("wait for the device", b.stream.Synchronize)
+	b.do("wait for the device", b.settle)
 	if b.asked {
 		b.do("read the fault word", b.readFault)
 	}

@@ -22,19 +22,22 @@ import (
 type memory struct {
 	device *device
 	mu     *sync.Mutex // a report of memory may come from another goroutine
-	live   map[*kernels.Buffer]allocation
+	live   map[*kernels.Buffer]*allocation
 	used   map[string]int64
-	ring   ring
+	ring   ring // of the stream that computes
+	bulk   ring // of the other
 	err    error
 }
 
 type allocation struct {
+	touch
 	tag   string
 	bytes int64
 }
 
 func newMemory(d *device) memory {
-	return memory{device: d, mu: new(sync.Mutex), live: map[*kernels.Buffer]allocation{}, used: map[string]int64{}}
+	return memory{device: d, mu: new(sync.Mutex), live: map[*kernels.Buffer]*allocation{}, used: map[string]int64{},
+		ring: ring{stream: &d.compute, bytes: bulkBytes}, bulk: ring{stream: &d.copies, bytes: bulkSlot}}
 }
 
 // fail keeps the first failure.
@@ -71,7 +74,7 @@ func (m *memory) Alloc(tag string, dt kernels.DType, shape ...int) (kernels.Tens
 	t.Buf = &kernels.Buffer{Dev: uintptr(at)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.live[t.Buf] = allocation{tag, int64(t.Bytes())}
+	m.live[t.Buf] = &allocation{touch{computed: m.device.compute.run}, tag, int64(t.Bytes())} // it is being cleared
 	m.used[tag] += int64(t.Bytes())
 	return t, nil
 }
@@ -139,11 +142,16 @@ func (m *memory) Free(t kernels.Tensor) {
 	t.Buf.Dev = 0
 }
 
-// Used returns the bytes of live tensors by tag. Scratch memory is not in it.
+// Used returns the bytes of live tensors and of scratch memory by tag. It may be called
+// while an operation runs.
 func (m *memory) Used() map[string]int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return maps.Clone(m.used)
+	used := maps.Clone(m.used)
+	if n := m.device.scratch.Load(); n > 0 {
+		used[kernels.ScratchTag] = n
+	}
+	return used
 }
 
 func (m *memory) close(scratch ...*region) error {
@@ -159,41 +167,81 @@ func (m *memory) close(scratch ...*region) error {
 	for _, r := range scratch {
 		err = errors.Join(err, m.device.release(r))
 	}
-	return errors.Join(err, m.ring.close(m.device))
+	return errors.Join(err, m.ring.close(m.device), m.bulk.close(m.device))
 }
 
-// addr returns where t begins. It panics if t is not within a live buffer.
+// addr returns where t begins for an operation, which comes after the uploads into t. It
+// panics if t is not within a live buffer.
 func (m *memory) addr(t kernels.Tensor) address {
+	a, at := m.locate(t)
+	if err := m.device.beforeOperation(&a.touch); err != nil {
+		m.fail(fmt.Errorf("cuda: wait for an upload: %w", err))
+	}
+	return at
+}
+
+// locate returns the allocation that holds t, and where t begins.
+func (m *memory) locate(t kernels.Tensor) (*allocation, address) {
 	m.mu.Lock()
 	a, ok := m.live[t.Buf]
 	m.mu.Unlock()
 	if !ok || t.Off < 0 || int64(t.Off+t.Bytes()) > a.bytes {
 		panic(fmt.Sprintf("cuda: %v%v has no memory here", t.DType, t.Shape))
 	}
-	return address(t.Buf.Dev) + address(t.Off)
+	return a, address(t.Buf.Dev) + address(t.Off)
 }
 
 // Upload copies src to dst. It has taken its copy when it returns.
 func (m *memory) Upload(dst kernels.Tensor, src []byte) {
 	wantBytes("Upload", dst, src)
-	to := m.addr(dst)
-	if m.err != nil {
-		return
+	m.Fill(dst, from(src))
+}
+
+// from returns what fills pieces of an upload of src.
+func from(src []byte) fill {
+	return func(p []byte, off int64) error {
+		copy(p, src[off:])
+		return nil
 	}
-	if err := m.device.with(func() error { return m.ring.upload(m.device.stream, to, src) }); err != nil {
+}
+
+// Fill makes dst what read puts into pieces of the ring; see kernels.Filler.
+func (m *memory) Fill(dst kernels.Tensor, read func(p []byte, off int64) error) error {
+	a, to := m.locate(dst)
+	if m.err != nil {
+		return m.err
+	}
+	err := m.device.with(func() error {
+		if dst.Bytes() < bulkBytes {
+			if err := m.device.beforeOperation(&a.touch); err != nil {
+				return err
+			}
+			return m.ring.send(to, dst.Bytes(), read)
+		}
+		if err := m.device.beforeCopy(&a.touch); err != nil {
+			return err
+		}
+		return m.bulk.send(to, dst.Bytes(), read)
+	})
+	var failed fillError
+	if errors.As(err, &failed) {
+		return failed.error
+	}
+	if err != nil {
 		m.fail(fmt.Errorf("cuda: upload: %w", err))
 	}
+	return m.err
 }
 
 // Download copies src to dst when all operations are done.
 func (m *memory) Download(dst []byte, src kernels.Tensor) {
 	wantBytes("Download", src, dst)
-	from := m.addr(src)
+	_, from := m.locate(src)
 	if m.err != nil || len(dst) == 0 {
 		return
 	}
 	err := m.device.with(func() error {
-		if err := m.device.stream.Synchronize(); err != nil {
+		if err := m.device.settle(); err != nil {
 			return err
 		}
 		return cu.MemcpyDtoH(unsafe.Pointer(unsafe.SliceData(dst)), cu.DevicePtr(from), int64(len(dst)))
@@ -225,23 +273,24 @@ func (d *device) alloc(n int) (at address, err error) {
 	return at, err
 }
 
-// clear zeroes n bytes in the order of operations.
+// clear zeroes n bytes as an operation does.
 func (d *device) clear(at address, n int) error {
 	if n == 0 {
 		return nil
 	}
-	return cu.MemsetD8Async(cu.DevicePtr(at), 0, int64(n), d.stream)
+	return cu.MemsetD8Async(cu.DevicePtr(at), 0, int64(n), d.compute.Stream)
 }
 
-// free waits for all operations, which may still use the memory.
+// free waits for both streams, whose work may still use the memory.
 func (d *device) free(at address) error {
 	return d.with(func() error {
-		err := d.stream.Synchronize()
+		err := d.settle()
 		return cmp.Or(err, cu.MemFree(cu.DevicePtr(at)))
 	})
 }
 
-// A region is scratch memory of operations. The zero region is empty.
+// A region is scratch memory of operations: the stream that computes alone uses it. The zero
+// region is empty.
 type region struct {
 	at    address
 	bytes int
@@ -262,6 +311,7 @@ func (d *device) grow(r *region, n int) error {
 		return fmt.Errorf("allocate %d bytes of scratch memory: %w", n, err)
 	}
 	*r = region{at, n}
+	d.scratch.Add(int64(n))
 	return nil
 }
 
@@ -270,6 +320,7 @@ func (d *device) release(r *region) error {
 		return nil
 	}
 	at := r.at
+	d.scratch.Add(-int64(r.bytes))
 	*r = region{}
 	return d.free(at)
 }

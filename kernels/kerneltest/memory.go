@@ -3,6 +3,7 @@ package kerneltest
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"rmtrain/kernels"
 )
@@ -13,6 +14,7 @@ func memoryChecks() []check {
 		{"memory/used by tag", usedByTag},
 		{"memory/slices cross to the host unchanged", slicesCross},
 		{"memory/order of operations", orderOfOperations},
+		{"memory/filled as uploaded", filledAsUploaded},
 	}
 }
 
@@ -85,6 +87,40 @@ func slicesCross(b kernels.Backend, dt kernels.DType) (errs []error) {
 	got = make([]byte, t.Bytes())
 	if b.Download(got, t); string(got) != string(want) {
 		errs = append(errs, fmt.Errorf("an Upload to rows 3 and 4 of 9 does not change exactly these"))
+	}
+	return errs
+}
+
+// filledAsUploaded holds for a backend that is a kernels.Filler. The tensors are small and
+// large, and what is filled is also part of one.
+func filledAsUploaded(b kernels.Backend, dt kernels.DType) (errs []error) {
+	filler, ok := b.(kernels.Filler)
+	if !ok {
+		return nil
+	}
+	for _, rows := range []int{1, 33, 9000} {
+		t, err := b.Alloc("kerneltest", dt, rows+1, 300)
+		if err != nil {
+			return []error{err}
+		}
+		part := t.Slice(1, rows+1)
+		want := make([]byte, part.Bytes())
+		for i := range want {
+			want[i] = byte(i * 7 >> 3)
+		}
+		var mu sync.Mutex
+		covered := 0
+		err = filler.Fill(part, func(p []byte, off int64) error {
+			mu.Lock()
+			defer mu.Unlock()
+			covered += copy(p, want[off:])
+			return nil
+		})
+		got := make([]byte, len(want))
+		if b.Download(got, part); err != nil || covered != len(want) || !slices.Equal(got, want) {
+			errs = append(errs, fmt.Errorf("to Fill %d rows asks for %d of %d bytes, and gives the same bytes as Upload: %t, %v", rows, covered, len(want), slices.Equal(got, want), err))
+		}
+		b.Free(t)
 	}
 	return errs
 }

@@ -177,22 +177,58 @@ func rowsOf(t tensor, lo, n int) tensor {
 // Load fills every parameter from read, which writes the named tensor to dst
 // converted to element type dt.
 func (m *Model) Load(read func(name string, dt kernels.DType, shape []int, dst []byte) error) error {
-	var staging []byte
+	return m.load(nil, func(p Param) (Source, error) {
+		return func(dst []byte, _ int64) error { return read(p.Name, p.Weight.DType, p.Shape, dst) }, nil
+	})
+}
+
+// A Source reads the bytes of one tensor, in the element type of its parameter, from
+// off on. It may be called from several goroutines at a time.
+type Source func(dst []byte, off int64) error
+
+// LoadFrom fills every parameter from its source, by parts where the backend is a
+// kernels.Filler, and else as Load does.
+func (m *Model) LoadFrom(open func(Param) (Source, error)) error {
+	filler, _ := m.b.(kernels.Filler)
+	return m.load(filler, open)
+}
+
+func (m *Model) load(filler kernels.Filler, open func(Param) (Source, error)) error {
+	fill := m.fillWhole()
+	if filler != nil {
+		fill = func(w tensor, read Source) error { return filler.Fill(w, read) }
+	}
 	for _, p := range m.Params() {
-		dst := hostMemory(p.Weight)
-		if dst == nil {
-			staging = slices.Grow(staging[:0], p.Weight.Bytes())
-			dst = staging[:p.Weight.Bytes()]
+		read, err := open(p)
+		if err == nil {
+			err = fill(p.Weight, read)
 		}
-		if err := read(p.Name, p.Weight.DType, p.Shape, dst); err != nil {
+		if err != nil {
 			return fmt.Errorf("llama: load %s: %w", p.Name, err)
 		}
-		m.b.Upload(p.Weight, dst) // copies nothing where dst is the tensor's own memory
 	}
 	if err := m.b.Sync(); err != nil {
 		return fmt.Errorf("llama: load: %w", err)
 	}
 	return nil
+}
+
+// fillWhole returns what reads a weight at once, to where it stays if the CPU can address
+// that, else to memory that all weights share.
+func (m *Model) fillWhole() func(w tensor, read Source) error {
+	var staging []byte
+	return func(w tensor, read Source) error {
+		dst := hostMemory(w)
+		if dst == nil {
+			staging = slices.Grow(staging[:0], w.Bytes())
+			dst = staging[:w.Bytes()]
+		}
+		if err := read(dst, 0); err != nil {
+			return err
+		}
+		m.b.Upload(w, dst) // copies nothing where dst is the tensor's own memory
+		return nil
+	}
 }
 
 // hostMemory returns the memory of t if the CPU can address it.
