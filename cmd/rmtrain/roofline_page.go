@@ -55,6 +55,7 @@ func (o rooflineOptions) page(mc llama.Config) (string, error) {
 	p.times()
 	p.needs()
 	p.operations(card)
+	p.fusions(card)
 	p.assumptions()
 	p.cards()
 	return p.String(), nil

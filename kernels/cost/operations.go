@@ -29,7 +29,7 @@ func shape(t kernels.Tensor) string { return fmt.Sprintf("%d x %d", t.Rows(), t.
 
 // memory records an operation that memory bounds.
 func (r *Recorder) memory(name string, of kernels.Tensor, launches int, bytes float64) {
-	r.add(Op{Name: name, Shape: shape(of), Bytes: bytes, Kernels: launches})
+	r.add(Op{Name: name, Shape: shape(of), Bytes: bytes, Activation: size(of), Kernels: launches})
 }
 
 func (r *Recorder) Zero(x kernels.Tensor) { r.memory("Zero", x, 1, size(x)) }

@@ -22,14 +22,15 @@ const (
 
 // An Op is one operation on operands of given shapes, and what it takes on a GPU.
 type Op struct {
-	Phase    string
-	Name     string // of kernels.Ops
-	Shape    string
-	Kind     Kind
-	Channels int     // of a head, in attention
-	FLOP     float64 // that tensor cores execute
-	Bytes    float64 // that kernels read and write, each operand once a kernel
-	Kernels  int     // launches
+	Phase      string
+	Name       string // of kernels.Ops
+	Shape      string
+	Kind       Kind
+	Channels   int     // of a head, in attention
+	FLOP       float64 // that tensor cores execute
+	Bytes      float64 // that kernels read and write, each operand once a kernel
+	Activation float64 // bytes of the operand of that Shape, if memory bounds the operation
+	Kernels    int     // launches
 }
 
 // An Entry is an operation that was recorded so often.
