@@ -12,7 +12,7 @@ type Run struct {
 	Data   Data   `mapstructure:"data" json:"data"`
 	Loss   Loss   `mapstructure:"loss" json:"loss"`
 	Train  Train  `mapstructure:"train" json:"train"`
-	Device string `mapstructure:"device" json:"device" default:"auto" oneof:"auto cpu cuda cuda:N" doc:"where to compute: cuda:N is the GPU of that number, counted from 0; auto takes the first if this program was built for GPUs and finds one"`
+	Device string `mapstructure:"device" json:"device" default:"auto" oneof:"auto cpu cuda cuda:N" meant:"gpu=cuda nvidia=cuda" doc:"where to compute: cuda:N is the GPU of that number, counted from 0; auto takes the first if this program was built for GPUs and finds one"`
 }
 
 // Model says what is trained.

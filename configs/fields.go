@@ -13,6 +13,7 @@ import (
 //	default       the value when nobody gives one; without it, empty
 //	required      "true": there is no default, a run must give it
 //	oneof         the allowed words; one that ends in :N stands for any number N
+//	meant         pairs text=word: what a text that is no such word must mean, however it is spelled
 //	min, max      the smallest and largest allowed number
 //	above, below  the same, itself not allowed
 //	kind          how a text is read: "path" (see ResolvePath), "template" and
@@ -30,6 +31,7 @@ type field struct {
 	def      string
 	required bool
 	words    []string
+	meant    map[string]string
 	aka      []string
 	bounds   []bound
 	doc      string
@@ -68,8 +70,18 @@ func collect(t reflect.Type, group string) []field {
 		all = append(all, field{
 			key: key, group: group, name: name, kind: f.Tag.Get("kind"), what: f.Type,
 			def: f.Tag.Get("default"), required: f.Tag.Get("required") == "true",
-			words: strings.Fields(words), aka: strings.Fields(f.Tag.Get("aka")), bounds: bounds(f.Tag), doc: f.Tag.Get("doc"),
+			words: strings.Fields(words), meant: pairs(f.Tag.Get("meant")), aka: strings.Fields(f.Tag.Get("aka")), bounds: bounds(f.Tag), doc: f.Tag.Get("doc"),
 		})
+	}
+	return all
+}
+
+// pairs splits texts of the form a=b.
+func pairs(tag string) map[string]string {
+	all := map[string]string{}
+	for _, pair := range strings.Fields(tag) {
+		from, to, _ := strings.Cut(pair, "=")
+		all[from] = to
 	}
 	return all
 }
@@ -129,6 +141,15 @@ func (f field) allowsWord(text string) bool {
 		_, err := strconv.ParseUint(number, 10, 16)
 		return err == nil
 	})
+}
+
+// nearestWord is the word that text was probably meant to be, or "".
+func (f field) nearestWord(text string) string {
+	if word, ok := f.meant[strings.ToLower(text)]; ok {
+		return word
+	}
+	literal := slices.DeleteFunc(slices.Clone(f.words), func(w string) bool { return strings.HasSuffix(w, ":N") })
+	return nearest(text, literal)
 }
 
 // isPath reports whether a text of this field, unless it is one of the words, is a path.

@@ -75,6 +75,8 @@ func TestMistakesInFiles(t *testing.T) {
 			`train.share_prefix = 1 (run.yaml:4): is not a boolean; allowed is true or false`}},
 		{"word for a boolean", withTrain("share_prefix: yes"), []string{
 			`train.share_prefix = "yes" (run.yaml:4): is not a boolean; allowed is true or false`}},
+		{"GPU without a number", required + "device: cuda:N", []string{
+			`device = "cuda:N" (run.yaml:5): is not allowed; did you mean cuda? Allowed is one of auto, cpu, cuda, cuda:N`}},
 		{"boolean for a text", required + "device: true", []string{
 			`device = true (run.yaml:5): is a boolean and not text; allowed is one of auto, cpu, cuda, cuda:N (for a text that looks like this, write "true")`}},
 		{"number for a path", withOutput("12"), []string{
@@ -185,7 +187,7 @@ func TestMistakesOfAllSourcesAreReportedAtOnce(t *testing.T) {
 	path := write(t, required+"device: gpu")
 	_, err := Load(LoadOptions{File: path, Environ: []string{"RMTRAIN_TRAIN_SEED=x"}, Sets: []string{"loss.margin=-1", "train.warmup_steps=1", "train.warmup_ratio=1"}})
 	want := `configs: 4 mistakes in the configuration, nothing was started
-  device = "gpu" (` + path + `:5): is not allowed; did you mean cpu? Allowed is one of auto, cpu, cuda, cuda:N
+  device = "gpu" (` + path + `:5): is not allowed; did you mean cuda? Allowed is one of auto, cpu, cuda, cuda:N
   train.seed = "x" (RMTRAIN_TRAIN_SEED): is not an integer; allowed is an integer, at least 0
   loss.margin = "-1" (--set): is out of range; allowed is a number, at least 0
   train.warmup_steps = "1" (--set): cannot be combined with train.warmup_ratio: give one of them`

@@ -184,7 +184,7 @@ func (f field) checkString(text string) error {
 	if f.free() || f.allowsWord(text) {
 		return nil
 	}
-	if near := nearest(text, f.words); near != "" {
+	if near := f.nearestWord(text); near != "" {
 		return fmt.Errorf("is not allowed; did you mean %s? Allowed is %s", near, f.allowed())
 	}
 	return fmt.Errorf("is not allowed; allowed is %s", f.allowed())

@@ -32,7 +32,7 @@ func parseDevice(name string) (device, error) {
 	} else if slices.Contains(devices, name) {
 		return device{kind: name}, nil
 	}
-	return device{}, fmt.Errorf("device %q is unknown (choose one of %q)", name, devices)
+	return device{}, fmt.Errorf("device %q is unknown (choose auto, cpu, cuda, or cuda:N for the GPU of number N, counted from 0)", name)
 }
 
 func knownDevice(name string) bool {

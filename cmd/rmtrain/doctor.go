@@ -78,6 +78,7 @@ type doctor struct {
 	peaks     map[kernels.DType]float64         // FLOP/s of the fastest product
 	sanitizer string                            // the program, once it has started
 	steps     map[string]stepRun                // that were measured, by shape
+	names     []string                          // of all checks, taken or not
 	report    doctorReport
 }
 
@@ -88,7 +89,7 @@ func (d *doctor) run(ctx context.Context) (err error) {
 	if err := d.choose(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(d.o.output, 0o755); err != nil {
+	if err := makeWritable(d.o.output); err != nil {
 		return fmt.Errorf("doctor: %w (choose another --output)", err)
 	}
 	if d.temp, err = os.MkdirTemp("", "rmtrain-doctor-*"); err != nil {
@@ -102,20 +103,34 @@ func (d *doctor) run(ctx context.Context) (err error) {
 	// The machine first: it tells which shapes the others get.
 	for _, checks := range []func() []doctorCheck{d.machineChecks, d.numberChecks, d.sanitizeChecks, d.trainingChecks, d.benchChecks} {
 		for _, c := range checks() {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
+			d.names = append(d.names, c.name)
 			if d.wanted(c) {
 				d.take(ctx, c)
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
 		}
 	}
 	if d.unmatched() {
-		return fmt.Errorf("doctor: --only %q: no check has a name that begins so (doctor.md has their names)", d.o.only)
+		return fmt.Errorf("doctor: --only %q: no check has a name that begins so (choose from %s)", d.o.only, strings.Join(d.names, "; "))
 	}
 	d.report.Seconds = time.Since(began).Seconds()
 	d.report.Quick, d.report.Emulated, d.report.Only = d.quick, d.emulated, d.o.only
 	return d.conclude()
+}
+
+// makeWritable makes the folder for the report, and tries to write there: the report comes at
+// the end, and would be lost.
+func makeWritable(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".doctor-*")
+	if err != nil {
+		return fmt.Errorf("write into %s: %w", dir, errors.Unwrap(err))
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // wanted tells whether to take a check: without --only, any. The machine's are always taken,

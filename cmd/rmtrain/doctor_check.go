@@ -49,11 +49,15 @@ func passOr(err error, format string, args ...any) finding {
 	return pass(format, args...)
 }
 
-// take runs a check and records its line.
+// take runs a check and records its line, unless it was stopped meanwhile.
 func (d *doctor) take(ctx context.Context, c doctorCheck) {
 	fmt.Fprintf(d.stderr, "%s: %s ...", c.section, c.name)
 	start := time.Now()
 	f := guarded(ctx, c.run)
+	if ctx.Err() != nil {
+		fmt.Fprintln(d.stderr, " stopped; there is no report")
+		return
+	}
 	line := doctorLine{c.section, c.name, c.proves, string(f.verdict), f.detail, time.Since(start).Seconds()}
 	d.report.Lines = append(d.report.Lines, line)
 	fmt.Fprintf(d.stderr, " %s (%.1f s)\n", line.Verdict, line.Seconds)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -163,12 +164,68 @@ func TestDoctorOnTheCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	fails(t, []string{"doctor", "--device", "cpu", "--output", filepath.Join(dir, "file")}, "choose another --output")
+	fails(t, []string{"doctor", "--device", "cpu", "--quick", "--only", "nothing", "--output", dir}, "choose from processor; ", "; 20 times, float32; ")
 	if haveGPU() {
 		return
 	}
 	r := run(t, "doctor", "--device", "cuda", "--quick", "--output", dir)
 	if r.status != 1 || !strings.Contains(r.stdout, "3 failed") || !strings.Contains(r.stderr, "machine: GPU ... fail") {
 		t.Errorf("status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
+}
+
+// Where no report can be written no check is taken: they take minutes.
+func TestDoctorWantsAFolderThatItCanWrite(t *testing.T) {
+	t.Parallel()
+	const dir = "/proc/self" // where not even root may write
+	if _, err := os.Stat(dir); err != nil {
+		t.Skip(err)
+	}
+	r := run(t, "doctor", "--device", "cpu", "--quick", "--output", dir)
+	if r.status != 1 || !strings.Contains(r.stderr, "choose another --output") || strings.Contains(r.stderr, "machine:") {
+		t.Errorf("status %d\n%s", r.status, r.stderr)
+	}
+}
+
+// A check that is stopped has found nothing, and a part of a report would look like one.
+func TestDoctorStopped(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	var progress bytes.Buffer
+	d := doctor{o: doctorOptions{device: "cpu", quick: true, output: t.TempDir()}, stdout: io.Discard, stderr: &progress}
+	d.open = func(_ string, dt kernels.DType) (kernels.Backend, error) {
+		cancel()
+		return cpu.New(dt)
+	}
+	if err := d.run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("ends with %v", err)
+	}
+	if !strings.HasSuffix(progress.String(), "backend, float32 ... stopped; there is no report\n") {
+		t.Errorf("progress:\n%s", progress.String())
+	}
+	if files, err := os.ReadDir(d.o.output); err != nil || len(files) > 0 {
+		t.Errorf("left are %v, %v", files, err)
+	}
+}
+
+// Every operation that memory bounds has a number.
+func TestDoctorMeasuresEveryOperationThatMemoryBounds(t *testing.T) {
+	t.Parallel()
+	r, err := examined(t, doctor{o: doctorOptions{device: "cpu", bench: true, only: "operations bound by memory"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := map[string]bool{}
+	for _, m := range r.Measured {
+		operation, dtype, _ := strings.Cut(strings.TrimPrefix(m.Name, "bandwidth of "), ", ")
+		measured[operation] = measured[operation] || dtype == "bfloat16"
+	}
+	ops := reflect.TypeFor[kernels.Ops]()
+	for i := range ops.NumMethod() {
+		name := ops.Method(i).Name
+		if bound := !strings.HasPrefix(name, "Attention") && name != "MatMul"; measured[name] != bound {
+			t.Errorf("%s: measured %v, bound by memory %v", name, measured[name], bound)
+		}
 	}
 }
 
