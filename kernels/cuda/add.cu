@@ -3,7 +3,11 @@
 // out = a + b, flat; out may be a or b.
 template <typename T, bool V> __device__ __forceinline__ void add(T* out, const T* a, const T* b, long long n) {
 	const long long at = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * PACK;
+#ifdef MUTANT_WHOLE_PACKS
+	if (at + PACK > n) return;
+#else
 	if (at >= n) return;
+#endif
 	const int left = (int)min(n - at, (long long)PACK);
 	float x[PACK], y[PACK];
 	load8<V>(x, a + at, left);
@@ -20,7 +24,11 @@ template <typename T, bool V> __device__ __forceinline__ void add_bias(T* x, con
 	T* p = x + (size_t)blockIdx.x * cols + at;
 	float v[PACK], b[PACK];
 	load8<V>(v, p, left);
+#ifdef MUTANT_SAME_BIAS
+	load8<V>(b, bias, left);
+#else
 	load8<V>(b, bias + at, left);
+#endif
 #pragma unroll
 	for (int i = 0; i < PACK; i++) v[i] += b[i];
 	store8<V>(p, v, left);
@@ -70,5 +78,9 @@ extern "C" __global__ void __launch_bounds__(128) sum_parts(float* __restrict__ 
 	float sum = 0;
 #pragma unroll 8
 	for (int i = 0; i < count; i++) sum += parts[(size_t)i * cols + at];
+#ifdef MUTANT_OVERWRITE
+	out[at] = sum;
+#else
 	out[at] += sum;
+#endif
 }

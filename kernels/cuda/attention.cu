@@ -175,7 +175,11 @@ FORWARD(256)
 // not begin at multiples of 16 bytes, or whose heads do not, pass through copies that do.
 extern "C" __global__ void __launch_bounds__(256)
 attention_repack(bf16* __restrict__ dst, const bf16* __restrict__ src, int count, int to, int from) {
+#ifdef MUTANT_LAST_HEAD
+	const size_t n = (size_t)(count - 1) * to;
+#else
 	const size_t n = (size_t)count * to;
+#endif
 	for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
 		const size_t head = i / (unsigned)to;
 		const int c = (int)(i - head * to);

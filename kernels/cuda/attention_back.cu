@@ -34,7 +34,11 @@ __device__ __forceinline__ void attention_delta(RowStat* __restrict__ stats, con
 		const int p = first + threadIdx.x / lanes, known = min(p, t.end - 1);
 		const size_t at = (size_t)(t.row + group.row(known)) * q_heads + head + group.head(known);
 		float delta = c < dim ? product8(dout + at * dim + c, out + at * dim + c, dim - c) : 0.f;
+#ifdef MUTANT_LANES
+		for (int d = lanes / 4; d; d /= 2) delta += __shfl_xor_sync(0xffffffffu, delta, d);
+#else
 		for (int d = lanes / 2; d; d /= 2) delta += __shfl_xor_sync(0xffffffffu, delta, d);
+#endif
 		if (lane == 0 && p < t.end) stats[at] = {lse[at] * unit, delta};
 	}
 }

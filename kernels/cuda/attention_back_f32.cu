@@ -87,7 +87,12 @@ __device__ __forceinline__ void back_kv(float* __restrict__ dqkv, const float* _
 			const RowStat stat = stats[(size_t)(run.row + group.row(p)) * q_heads + kv * group.heads + group.head(p)];
 #pragma unroll
 			for (int r = 0; r < OWN; r++) {
-				const float weight = sees(run, group, first + lane, warp * OWN + r, window) ? expf(s[r] * scale - stat.lse) : 0.f;
+#ifdef MUTANT_CAUSAL
+				const bool seen = sees(run, group, first + lane + group.heads, warp * OWN + r, window);
+#else
+				const bool seen = sees(run, group, first + lane, warp * OWN + r, window);
+#endif
+				const float weight = seen ? expf(s[r] * scale - stat.lse) : 0.f;
 				add_weighted<C>(dv[r], weight, gradients);
 				add_weighted<C>(dk[r], weight == 0.f ? 0.f : weight * (d[r] - stat.delta), queries);
 			}

@@ -15,7 +15,7 @@ import (
 	"rmtrain/kernels/kerneltest"
 )
 
-// The checks that a child process runs on the bfloat16 kernels: small ones that reach masks,
+// The checks that a child process runs, on the bfloat16 kernels but for mutants of the others: small ones that reach masks,
 // windows, prefixes, several stages of every pipeline, heads packed into rows, and warps in pairs.
 var mutantChecks = []string{
 	"values/Attention/ratio 4", "values/Attention/window into prompt",
@@ -40,9 +40,13 @@ func TestAttentionChild(t *testing.T) {
 		}
 		modules[filepath.Base(file)] = string(text)
 	}
-	b := newWith(t, kernels.BF16, modules)
+	dt := kernels.BF16
+	if strings.HasSuffix(os.Getenv(envAttentionMutant), "_f32.ptx") {
+		dt = kernels.F32
+	}
+	b := newWith(t, dt, modules)
 	for _, name := range mutantChecks {
-		for _, err := range kerneltest.Errors(b, kernels.BF16, name) {
+		for _, err := range kerneltest.Errors(b, dt, name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -73,14 +77,19 @@ var attentionMutants = []struct{ file, name, want string }{
 	{"attention", "BARRIER", "race|cp.async|never wrote"},
 	{"attention", "CAUSAL", "values/Attention/.*: (relative error|element)"},
 	{"attention", "PREFIX", "values/Attention/.*: (relative error|element)"},
+	{"attention", "LAST_HEAD", "never wrote|values/Attention/.*: (relative error|element)"},
 	{"attention_back", "WAIT", "cp.async"},
 	{"attention_back", "BARRIER", "race|cp.async|never wrote"},
 	{"attention_back", "CAUSAL", "values/AttentionBack/.*: (relative error|element)"},
 	{"attention_back", "PREFIX", "values/AttentionBack/.*: (relative error|element)"},
+	{"attention_back", "LANES", "values/AttentionBack/.*: (relative error|element)"},
 	{"attention_back_kv", "WAIT", "cp.async"},
 	{"attention_back_kv", "BARRIER", "race|cp.async|never wrote"},
 	{"attention_back_kv", "EXCHANGE", "race"},
 	{"attention_back_kv", "CAUSAL", "values/AttentionBack/.*: (relative error|element)"},
+	{"attention_f32", "PREFIX", "values/Attention/.*: (relative error|element)"},
+	{"attention_back_f32", "PREFIX", "values/AttentionBack/.*: (relative error|element)"},
+	{"attention_back_f32", "CAUSAL", "values/AttentionBack/.*: (relative error|element)"},
 }
 
 func TestEveryAttentionMutantIsTested(t *testing.T) {
@@ -164,13 +173,8 @@ func bankFactors(t *testing.T, env ...string) map[string]float64 {
 	return factors
 }
 
-// mutant compiles a kernel file with one MUTANT_ macro and returns what makes a child use it.
+// mutant returns what makes a child use a kernel file with one MUTANT_ macro.
 func mutant(t *testing.T, file, name string) (env []string) {
 	t.Helper()
-	to := filepath.Join(t.TempDir(), file+".ptx")
-	cmd := exec.Command(compiler(t), "-arch=compute_80", "-O3", "-std=c++17", "-lineinfo", "-DMUTANT_"+name, "-ptx", "-o", to, file+".cu")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return []string{envAttentionMutant + "=" + to}
+	return []string{envAttentionMutant + "=" + written(t, file, mutantPTX(t, file, name))}
 }

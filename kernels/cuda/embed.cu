@@ -6,6 +6,9 @@ __device__ __forceinline__ void embed(U* __restrict__ out, const U* __restrict__
                                       int operation, int limit, int units) {
 	const int id = ids[blockIdx.x];
 	if (!in_range(id, limit, fault, operation)) return;
+#ifdef MUTANT_LAST_UNIT
+	units--;
+#endif
 	for (int i = threadIdx.x; i < units; i += blockDim.x) out[(size_t)blockIdx.x * units + i] = table[(size_t)id * units + i];
 }
 
@@ -31,7 +34,11 @@ link_rows(int* __restrict__ next, int* __restrict__ follows, const int* __restri
 	if (id != skip && in_range(id, limit, fault, operation))
 		for (int at = row + 1; at < n && found == n; at += 32) {
 			const unsigned same = __ballot_sync(0xffffffffu, at + lane < n && ids[at + lane] == id);
+#ifdef MUTANT_LAST_LANE
+			if (same) found = at + 31 - __clz((int)same);
+#else
 			if (same) found = at + __clz((int)__brev(same));  // the first lane that has it
+#endif
 		}
 	if (lane) return;
 	next[row] = found;
@@ -70,7 +77,11 @@ __device__ __forceinline__ void scatter(T* __restrict__ dtable, const T* __restr
 	if (follows[first] || id < 0 || id >= limit) return;
 	for (int at = threadIdx.x * PACK; at < cols; at += blockDim.x * PACK) {
 		float sum[PACK] = {};
+#ifdef MUTANT_SCATTER_FIRST
+		for (int r = first; r < n; r = n) {
+#else
 		for (int r = first; r < n; r = next[r]) {
+#endif
 			float d[PACK];
 			load8<V>(d, dout + (size_t)r * cols + at, cols - at);
 #pragma unroll

@@ -3,11 +3,14 @@
 package cuda
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"rmtrain/kernels"
@@ -24,14 +27,25 @@ const (
 // mutants are the mistakes that kernel files have behind MUTANT_ macros, and the operation
 // whose checks must find them.
 var mutants = []struct{ file, mutant, op string }{
+	{"add", "WHOLE_PACKS", "Add"},
+	{"add", "SAME_BIAS", "AddBias"},
 	{"add", "LAST_ROW", "AddBiasBack"},
+	{"add", "OVERWRITE", "AddBiasBack"},
 	{"rmsnorm", "NO_EPS", "RMSNorm"},
 	{"rmsnorm", "OVERWRITE", "RMSNormBack"},
+	{"rmsnorm", "FIRST_RSTD", "RMSNormBack"},
+	{"swiglu", "SWAPPED", "SwiGLU"},
 	{"swiglu", "SLOPE", "SwiGLUBack"},
 	{"rope", "NOT_INVERTED", "RoPE"},
+	{"embed", "LAST_UNIT", "Embed"},
+	{"embed", "LAST_LANE", "EmbedBack"},
 	{"embed", "FIRST_ONLY", "EmbedBack"},
+	{"embed", "SCATTER_FIRST", "Scatter"},
+	{"valuehead", "FIRST_ROWS", "ValueHead"},
+	{"valuehead", "FIRST_SCORE", "ValueHeadBack"},
 	{"valuehead", "OVERWRITE", "ValueHeadBack"},
 	{"sumsq", "FLOAT", "SumSq"},
+	{"sumsq", "OVERWRITE", "SumSq"},
 	{"adamw", "EPS_INSIDE", "AdamW"},
 	{"matmul", "NO_SYNC", "MatMul"},
 }
@@ -67,21 +81,100 @@ func compiler(t *testing.T) string {
 	return nvcc
 }
 
+// compiled caches what mutantPTX returns.
+var compiled = struct {
+	sync.Mutex
+	ptx map[string]string
+}{ptx: map[string]string{}}
+
+// mutantPTX compiles a kernel file with one MUTANT_ macro.
+func mutantPTX(t *testing.T, file, name string) string {
+	t.Helper()
+	key := file + " " + name
+	compiled.Lock()
+	text, ok := compiled.ptx[key]
+	compiled.Unlock()
+	if ok {
+		return text
+	}
+	to := filepath.Join(t.TempDir(), file+".ptx")
+	if out, err := exec.Command(compiler(t), "-arch=compute_80", "-O3", "-std=c++17", "-DMUTANT_"+name, "-ptx", "-o", to, file+".cu").CombinedOutput(); err != nil {
+		t.Fatalf("nvcc: %v\n%s", err, out)
+	}
+	raw, err := os.ReadFile(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiled.Lock()
+	compiled.ptx[key] = string(raw)
+	compiled.Unlock()
+	return string(raw)
+}
+
+// written puts a mutant into a file of the name that the embedded one has.
+func written(t *testing.T, file, ptx string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), file+".ptx")
+	if err := os.WriteFile(path, []byte(ptx), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// instructions returns those of each kernel of a module, without the hint that the committed
+// files lack.
+func instructions(ptx string) map[string]string {
+	hint := regexp.MustCompile(`(?m)^\s*\.pragma "used_bytes_mask .*\n`)
+	kernels := map[string]string{}
+	for _, text := range strings.Split(ptx, ".visible .entry ")[1:] {
+		name, rest, _ := strings.Cut(text, "(")
+		body, _, _ := strings.Cut(rest, "\n}")
+		kernels[name] = hint.ReplaceAllString(body, "")
+	}
+	return kernels
+}
+
+// A kernel without a mutant would be one of which nothing shows that the suite looks at it.
+func TestEveryKernelHasAMutant(t *testing.T) {
+	compiler(t)
+	files := map[string][]string{}
+	for _, m := range mutants {
+		files[m.file] = append(files[m.file], m.mutant)
+	}
+	for _, m := range attentionMutants {
+		files[m.file] = append(files[m.file], m.name)
+	}
+	for file, image := range images() {
+		file = strings.TrimSuffix(file, ".ptx")
+		left := instructions(image)
+		total := len(left)
+		if sound := instructions(mutantPTX(t, file, "NONE")); !maps.Equal(left, sound) {
+			t.Errorf("%s: compiled without a mistake it is another, so that this test sees nothing", file)
+		}
+		for _, name := range files[file] {
+			for kernel, body := range instructions(mutantPTX(t, file, name)) {
+				if body != left[kernel] {
+					delete(left, kernel)
+				}
+			}
+		}
+		if len(left) > 0 {
+			t.Errorf("%s: %d of %d kernels are those of every mutant: %q", file, len(left), total, slices.Sorted(maps.Keys(left)))
+		}
+	}
+}
+
 // TestMutantsAreCaught compiles every mutant and wants the conformance suite to fail on it.
 func TestMutantsAreCaught(t *testing.T) {
 	needDevice(t)
-	nvcc := compiler(t)
+	compiler(t)
 	for _, m := range mutants {
 		t.Run(m.file+"/"+m.mutant, func(t *testing.T) {
 			t.Parallel()
-			ptx := filepath.Join(t.TempDir(), m.file+".ptx")
-			out, err := exec.Command(nvcc, "-arch=compute_80", "-O1", "-std=c++17", "-DMUTANT_"+m.mutant, "-ptx", "-o", ptx, m.file+".cu").CombinedOutput()
-			if err != nil {
-				t.Fatalf("nvcc: %v\n%s", err, out)
-			}
+			ptx := written(t, m.file, mutantPTX(t, m.file, m.mutant))
 			run := exec.Command(os.Args[0], "-test.run=^TestMutant$")
 			run.Env = append(os.Environ(), envMutant+"="+ptx, envChecks+"="+m.op)
-			out, err = run.CombinedOutput()
+			out, err := run.CombinedOutput()
 			if err == nil {
 				t.Fatal("not caught")
 			}

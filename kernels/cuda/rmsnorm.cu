@@ -74,7 +74,11 @@ __device__ __forceinline__ void rmsnorm_parts(float* __restrict__ parts, const T
 		float d[PACK], v[PACK];
 		load8<V>(d, dout + (size_t)r * cols + at, left);
 		load8<V>(v, x + (size_t)r * cols + at, left);
+#ifdef MUTANT_FIRST_RSTD
+		const float s = rstd[lo];
+#else
 		const float s = rstd[r];
+#endif
 #pragma unroll
 		for (int i = 0; i < PACK; i++) sum[i] += d[i] * (v[i] * s);
 	}

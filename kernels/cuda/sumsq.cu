@@ -35,5 +35,9 @@ extern "C" __global__ void __launch_bounds__(256) sum_partial(double* __restrict
 	double sum = 0;
 	for (int i = threadIdx.x; i < count; i += blockDim.x) sum += partial[i];
 	sum = block_sum(sum, warps);
+#ifdef MUTANT_OVERWRITE
+	if (threadIdx.x == 0) *out = sum;
+#else
 	if (threadIdx.x == 0) *out += sum;
+#endif
 }

@@ -11,7 +11,11 @@ template <typename T, bool V> __device__ __forceinline__ void swiglu(T* __restri
 	load8<V>(g, gate, left);
 	load8<V>(u, gate + cols, left);
 #pragma unroll
+#ifdef MUTANT_SWAPPED
+	for (int i = 0; i < PACK; i++) g[i] = u[i] * sigmoid(u[i]) * g[i];
+#else
 	for (int i = 0; i < PACK; i++) g[i] = g[i] * sigmoid(g[i]) * u[i];
+#endif
 	store8<V>(out + (size_t)blockIdx.x * cols + at, g, left);
 }
 

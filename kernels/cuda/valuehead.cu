@@ -10,7 +10,11 @@ __device__ __forceinline__ void value_head(float* __restrict__ score, const T* _
 	float sum = 0;
 	for (int at = threadIdx.x * PACK; at < cols; at += blockDim.x * PACK) {
 		float v[PACK], g[PACK];
+#ifdef MUTANT_FIRST_ROWS
+		load8<V>(v, x + (size_t)blockIdx.x * cols + at, cols - at);
+#else
 		load8<V>(v, x + (size_t)row * cols + at, cols - at);
+#endif
 		load8<V>(g, w + at, cols - at);
 #pragma unroll
 		for (int i = 0; i < PACK; i++) sum += v[i] * g[i];
@@ -28,7 +32,11 @@ __device__ __forceinline__ void value_head_dx(T* __restrict__ dx, const float* _
 	const int first = blockIdx.x, row = rows[first];
 	if (follows[first] || row < 0 || row >= limit) return;
 	float d = 0;
+#ifdef MUTANT_FIRST_SCORE
+	d = dscore[first];
+#else
 	for (int i = first; i < n; i = next[i]) d += dscore[i];
+#endif
 	for (int at = threadIdx.x * PACK; at < cols; at += blockDim.x * PACK) {
 		float g[PACK];
 		load8<V>(g, w + at, cols - at);

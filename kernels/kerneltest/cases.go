@@ -105,11 +105,15 @@ func rowCases() (cs []testCase) {
 			testCase{name: "ValueHead/" + size, class: Product, small: i == 0,
 				in: []operand{stat(s.answers), act(s.n, s.c).ofAnyRows(), ids(at...), act(s.c)}, out: []int{0}, rows: []int{0, 2},
 				run: func(b kernels.Backend, t []kernels.Tensor) { b.ValueHead(t[0], t[1], t[2], t[3]) }},
-			testCase{name: "ValueHeadBack/" + size, class: Product, small: i == 0,
-				in: []operand{act(s.n, s.c), stat(s.c), stat(s.answers), act(s.n, s.c), ids(at...), act(s.c)}, out: []int{0, 1},
-				run: func(b kernels.Backend, t []kernels.Tensor) { b.ValueHeadBack(t[0], t[1], t[2], t[3], t[4], t[5]) }})
+			valueHeadBack("ValueHeadBack/"+size, s.n, s.c, at, i == 0))
 	}
-	return cs
+	return append(cs, valueHeadBack("ValueHeadBack/repeated rows", 7, 33, []int32{2, 0, 2, 6, 2, 0}, false))
+}
+
+func valueHeadBack(name string, n, c int, at []int32, small bool) testCase {
+	return testCase{name: name, class: Product, small: small,
+		in: []operand{act(n, c), stat(c), stat(len(at)), act(n, c), ids(at...), act(c)}, out: []int{0, 1},
+		run: func(b kernels.Backend, t []kernels.Tensor) { b.ValueHeadBack(t[0], t[1], t[2], t[3], t[4], t[5]) }}
 }
 
 func rmsNorm(name string, n, c int, scale, eps float64, small bool) testCase {
