@@ -31,17 +31,13 @@ func converter(dst, src string) (func(dst, src []byte), error) {
 
 // widen converts to float32.
 func widen(src string) func(dst, src []byte) {
-	le := binary.LittleEndian
 	switch src {
 	case "BF16":
 		return widenBF16
 	case "F16":
-		return func(d, s []byte) {
-			for i := range len(s) / 2 {
-				le.PutUint32(d[4*i:], halfToFloat(le.Uint16(s[2*i:])))
-			}
-		}
+		return widenHalf
 	}
+	le := binary.LittleEndian
 	return func(d, s []byte) { // F64
 		for i := range len(s) / 8 {
 			v := math.Float64frombits(le.Uint64(s[8*i:]))
@@ -52,48 +48,17 @@ func widen(src string) func(dst, src []byte) {
 
 // narrow converts to bfloat16.
 func narrow(src string) func(dst, src []byte) {
-	le := binary.LittleEndian
 	switch src {
 	case "F32":
 		return narrowFloat
 	case "F16":
-		return func(d, s []byte) {
-			for i := range len(s) / 2 {
-				le.PutUint16(d[2*i:], floatToBF16(halfToFloat(le.Uint16(s[2*i:]))))
-			}
-		}
+		return narrowHalf
 	}
+	le := binary.LittleEndian
 	return func(d, s []byte) { // F64
 		for i := range len(s) / 8 {
 			le.PutUint16(d[2*i:], doubleToBF16(math.Float64frombits(le.Uint64(s[8*i:]))))
 		}
-	}
-}
-
-// widenBF16 takes four at a time: this and narrowFloat are what opening a model of the
-// other type waits for.
-func widenBF16(d, s []byte) {
-	le := binary.LittleEndian
-	for len(s) >= 8 && len(d) >= 16 {
-		v := le.Uint64(s)
-		le.PutUint64(d, v&0xffff<<16|v&0xffff0000<<32)
-		le.PutUint64(d[8:], v>>32&0xffff<<16|v>>48<<48)
-		d, s = d[16:], s[8:]
-	}
-	for i := range len(s) / 2 {
-		le.PutUint32(d[4*i:], uint32(le.Uint16(s[2*i:]))<<16)
-	}
-}
-
-func narrowFloat(d, s []byte) {
-	le := binary.LittleEndian
-	for len(s) >= 8 && len(d) >= 4 {
-		v := le.Uint64(s)
-		le.PutUint32(d, uint32(floatToBF16(uint32(v)))|uint32(floatToBF16(uint32(v>>32)))<<16)
-		d, s = d[4:], s[8:]
-	}
-	for i := range len(s) / 4 {
-		le.PutUint16(d[2*i:], floatToBF16(le.Uint32(s[4*i:])))
 	}
 }
 

@@ -12,14 +12,17 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// pieceElements is how many elements one worker reads at a time: few enough that they
-// are still in its cache when it converts them, and that small tensors have some.
-const pieceElements = 1 << 16
+// pieceElements is how many elements are read before they are converted: few enough that
+// they are still in the cache then.
+const pieceElements = 1 << 14
 
-// largestPiece bounds a piece that is read to where it stays and needs no cache. Large ones
-// take less CPU time, most likely since fewer huge pages are touched first by two workers
-// at once, which both clear one.
-const largestPiece = 1 << 20
+// Workers take shares of a tensor that are large, since a huge page on the border of two
+// may be touched first by two workers at once, which both clear it, and not so large that
+// one waits long for the other.
+const (
+	smallestShare = 1 << 16 // elements
+	largestShare  = 1 << 20
+)
 
 // Read converts the named tensor to dtype, F32 or BF16, into dst, little endian.
 // Widening is exact; narrowing rounds to nearest, ties to even.
@@ -124,45 +127,65 @@ func (t tensor) read(dtype string, dst []byte) error {
 }
 
 // readFrom converts the elements of a contiguous tensor from the given one on, until
-// dst is full. Several workers take a piece each.
+// dst is full. Several workers take a share each, again and again.
 func (t tensor) readFrom(dtype string, dst []byte, first int) error {
 	convert, err := converter(dtype, t.dtype)
 	if err != nil {
 		return err
 	}
 	in, out := sizeOf[t.dtype], sizeOf[dtype]
-	n, workers, piece := len(dst)/out, runtime.GOMAXPROCS(0), pieceElements
-	if t.dtype == dtype {
-		piece = min(max(piece, n/workers), largestPiece)
-	}
-	pieces := (n + piece - 1) / piece
+	n, workers := len(dst)/out, runtime.GOMAXPROCS(0)
+	share := shareOf(n, workers)
+	shares := ceil(n, share)
 	var next atomic.Int64
 	var g errgroup.Group
-	for range min(pieces, workers) {
+	for range min(shares, workers) {
 		g.Go(func() error {
-			var from []byte
+			var piece []byte
+			if t.dtype != dtype {
+				piece = make([]byte, min(pieceElements, n)*in)
+			}
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= pieces {
+				if i >= shares {
 					return nil
 				}
-				lo, hi := i*piece, min((i+1)*piece, n)
-				to, off := dst[lo*out:hi*out], int64(first+lo)*int64(in)
-				if t.dtype == dtype {
-					from = to
-				} else {
-					from = slices.Grow(from[:0], (hi-lo)*in)[:(hi-lo)*in]
-				}
-				if err := readFull(t.bytes, from, off); err != nil {
+				lo, hi := i*share, min((i+1)*share, n)
+				if err := t.readShare(convert, dst[lo*out:hi*out], first+lo, hi-lo, piece); err != nil {
 					return err
-				}
-				if t.dtype != dtype {
-					convert(to, from)
 				}
 			}
 		})
 	}
 	return g.Wait()
+}
+
+// shareOf returns how many of n elements a worker takes at a time. All workers get as many
+// shares, and these are of one size, but for rounding.
+func shareOf(n, workers int) int {
+	rounds := max(1, ceil(n, workers*largestShare))
+	return max(smallestShare, ceil(n, workers*rounds))
+}
+
+func ceil(n, d int) int { return (n + d - 1) / d }
+
+// readShare fills dst with n elements from the given one on, through piece, or straight
+// from the file where there is none.
+func (t tensor) readShare(convert func(dst, src []byte), dst []byte, first, n int, piece []byte) error {
+	in, off := sizeOf[t.dtype], int64(first)*int64(sizeOf[t.dtype])
+	if piece == nil {
+		return readFull(t.bytes, dst, off)
+	}
+	out := len(dst) / n
+	for len(dst) > 0 {
+		k := min(len(piece)/in, len(dst)/out)
+		if err := readFull(t.bytes, piece[:k*in], off); err != nil {
+			return err
+		}
+		convert(dst[:k*out], piece[:k*in])
+		dst, off = dst[k*out:], off+int64(k*in)
+	}
+	return nil
 }
 
 // readStrided gathers a view that is not contiguous, such as a transposed matrix.

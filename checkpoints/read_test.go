@@ -76,7 +76,7 @@ func TestLayoutsOfHuggingFaceHoldTheSameTrunk(t *testing.T) {
 
 func TestLargeTensorIsReadInPieces(t *testing.T) {
 	dir := folder(t, `{}`)
-	n := 2*pieceElements + 3
+	n := 3*smallestShare + pieceElements + 3
 	values := make([]float32, n)
 	for i := range values {
 		values[i] = float32(i % 251)
