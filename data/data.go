@@ -43,7 +43,7 @@ type Batch struct {
 	Tokens    []int32
 	Positions []int32 // of each token in its own conversation
 	Segments  []Segment
-	Scored    []int32 // the row of each answer's score, group by group
+	Scored    []int32 // the row of each answer's score, group by group, none twice
 	Answers   []int   // how many of Scored belong to each group
 	Real      int     // tokens of all conversations, before sharing
 }

@@ -92,20 +92,23 @@ type Ops interface {
 	AddBias(x, bias Tensor)
 	// AddBiasBack adds the column sums of dout to dbias.
 	AddBiasBack(dbias, dout Tensor)
-	// Embed copies row ids[r] of table to row r of out. The table may be activations.
+	// Embed copies row ids[r] of table to row r of out. The table may be activations, and
+	// some columns of a tensor.
 	Embed(out, table, ids Tensor)
 	// EmbedBack adds row r of dout to row ids[r] of dtable, in the order of rows,
 	// except where ids[r] == skip (pass -1 for none): PyTorch's padding_idx.
 	EmbedBack(dtable, dout, ids Tensor, skip int32)
 	// Scatter is the gradient of an Embed from a table of activations: it overwrites
 	// dtable by the sums of the rows r of dout with the same ids[r], zero without any.
+	// dtable may be some columns of a tensor.
 	Scatter(dtable, dout, ids Tensor)
 	// RMSNorm computes rstd = 1/sqrt(mean(x²)+eps) and out = x*rstd*w by row.
 	RMSNorm(out, rstd, x, w Tensor, eps float64)
 	// RMSNormBack adds to dx (the residual stream) and to dw.
 	RMSNormBack(dx, dw, dout, x, w, rstd Tensor)
 	// MatMul computes out (+)= the product of a and b; see Trans. With mode TN out
-	// is the gradient of a weight and has its type, F32.
+	// is the gradient of a weight and has its type, F32. out and a may be some columns of
+	// a tensor.
 	MatMul(out, a, b Tensor, mode Trans, accumulate bool)
 	// RoPE rotates the query and key heads of qkv, in place, by the angles of
 	// their positions; inverse rotates back. Row p of table [positions, Dim] holds

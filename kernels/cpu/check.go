@@ -15,13 +15,19 @@ import (
 func misfit(op string, operands ...kernels.Tensor) string {
 	names := make([]string, len(operands))
 	for i, t := range operands {
-		names[i] = fmt.Sprintf("%v%v", t.DType, t.Shape)
+		names[i] = t.String()
 	}
 	return fmt.Sprintf("cpu: %s: operands do not fit: %s", op, strings.Join(names, " "))
 }
 
-// matrix reports whether t is of type dt and shape [rows, cols].
+// matrix reports whether t is contiguous, of type dt and shape [rows, cols].
 func matrix(t kernels.Tensor, dt kernels.DType, rows, cols int) bool {
+	return t.Stride == 0 && columns(t, dt, rows, cols)
+}
+
+// columns reports whether t, which may be columns of a tensor, is of type dt and shape
+// [rows, cols].
+func columns(t kernels.Tensor, dt kernels.DType, rows, cols int) bool {
 	return t.DType == dt && t.Shape == [3]int{rows, cols, 1}
 }
 
@@ -47,17 +53,27 @@ func wantBytes(op string, t kernels.Tensor, host []byte) {
 	}
 }
 
-// raw returns the bytes of t. It panics if t is not within a live buffer.
+// raw returns the bytes of t. It panics if t is not contiguous within a live buffer.
 func raw(t kernels.Tensor) []byte {
-	if t.Buf == nil || t.Buf.Host == nil {
-		panic(fmt.Sprintf("cpu: %v%v has no memory here", t.DType, t.Shape))
+	if t.Stride != 0 {
+		panic(fmt.Sprintf("cpu: %v is not contiguous", t))
 	}
-	return t.Buf.Host[t.Off:][:t.Bytes()]
+	return span(t)
 }
 
-// ptr returns where t begins, and rowPtr where its row r does, for C.
+// span returns the bytes of t, which may be columns of a tensor, and those between them.
+func span(t kernels.Tensor) []byte {
+	if t.Buf == nil || t.Buf.Host == nil {
+		panic(fmt.Sprintf("cpu: %v has no memory here", t))
+	}
+	return t.Buf.Host[t.Off:][:t.Span()]
+}
+
+// ptr returns where t begins, rowPtr where its row r does, and columnsPtr where t does
+// that may be columns of a tensor, for C.
 func ptr(t kernels.Tensor) unsafe.Pointer           { return unsafe.Pointer(unsafe.SliceData(raw(t))) }
 func rowPtr(t kernels.Tensor, r int) unsafe.Pointer { return ptr(t.Slice(r, t.Rows())) }
+func columnsPtr(t kernels.Tensor) unsafe.Pointer    { return unsafe.Pointer(unsafe.SliceData(span(t))) }
 
 // float32s returns the elements of an F32 tensor.
 func float32s(t kernels.Tensor) []float32 { return unsafe.Slice((*float32)(ptr(t)), t.Len()) }

@@ -28,15 +28,15 @@ func (b *backend) AddBiasBack(dbias, dout kernels.Tensor) {
 // Embed copies rows of table.
 func (b *backend) Embed(out, table, ids kernels.Tensor) {
 	n, cols := ids.Len(), table.Cols()
-	if !matrix(out, b.act, n, cols) || !matrix(table, b.act, table.Rows(), cols) || !vector(ids, kernels.I32, n) {
+	if !matrix(out, b.act, n, cols) || !columns(table, b.act, table.Rows(), cols) || !vector(ids, kernels.I32, n) {
 		panic(misfit("Embed", out, table, ids))
 	}
 	index := indices("Embed", "id", ids, table.Rows())
 	b.written(out)
-	dst, src, size := raw(out), raw(table), cols*b.act.Size()
+	dst, src, row, stride := raw(out), span(table), cols*b.act.Size(), table.RowStride()*b.act.Size()
 	b.runs(n, rowUnit, func(lo, hi int) {
 		for r := lo; r < hi; r++ {
-			copy(dst[r*size:][:size], src[int(index[r])*size:])
+			copy(dst[r*row:][:row], src[int(index[r])*stride:])
 		}
 	})
 }
@@ -58,11 +58,11 @@ func (b *backend) EmbedBack(dtable, dout, ids kernels.Tensor, skip int32) {
 // few.
 func (b *backend) Scatter(dtable, dout, ids kernels.Tensor) {
 	n, cols := ids.Len(), dtable.Cols()
-	if !matrix(dtable, b.act, dtable.Rows(), cols) || !matrix(dout, b.act, n, cols) || !vector(ids, kernels.I32, n) {
+	if !columns(dtable, b.act, dtable.Rows(), cols) || !matrix(dout, b.act, n, cols) || !vector(ids, kernels.I32, n) {
 		panic(misfit("Scatter", dtable, dout, ids))
 	}
 	index := indices("Scatter", "id", ids, dtable.Rows())
-	b.Zero(dtable)
+	b.clear(dtable)
 	if b.err != nil {
 		return
 	}
@@ -77,7 +77,7 @@ func (b *backend) Scatter(dtable, dout, ids kernels.Tensor) {
 				same = append(same, int32(later))
 			}
 		}
-		C.run_sum_rows(b.set, rowPtr(dtable, int(id)), ptr(dout), ints(same), C.long(len(same)), C.long(cols))
+		C.run_sum_rows(b.set, ptr(dtable.Row(int(id))), ptr(dout), ints(same), C.long(len(same)), C.long(cols))
 	}
 }
 

@@ -21,6 +21,20 @@ func (b *backend) Zero(x kernels.Tensor) {
 	b.runs(len(bytes), 1<<16, func(lo, hi int) { clear(bytes[lo:hi]) })
 }
 
+// clear is Zero of what may be columns of a tensor.
+func (b *backend) clear(x kernels.Tensor) {
+	if x.Stride == 0 {
+		b.Zero(x)
+		return
+	}
+	b.written(x)
+	b.runs(x.Rows(), rowUnit, func(lo, hi int) {
+		for r := lo; r < hi; r++ {
+			clear(raw(x.Row(r)))
+		}
+	})
+}
+
 // Add computes out = x + y.
 func (b *backend) Add(out, x, y kernels.Tensor) {
 	if out.DType != b.act || x.DType != b.act || y.DType != b.act || out.Shape != x.Shape || out.Shape != y.Shape {

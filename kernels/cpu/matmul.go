@@ -22,7 +22,7 @@ func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulat
 	case k == 0 && accumulate:
 		return
 	case k == 0:
-		b.Zero(out)
+		b.clear(out)
 		return
 	}
 	g.kept = b.packed(y, mode, &g)
@@ -56,26 +56,27 @@ func (b *backend) operands(out, x, y kernels.Tensor, mode kernels.Trans, accumul
 	ok := false
 	switch mode {
 	case kernels.NT:
-		ok = matrix(out, b.act, m, n) && matrix(x, b.act, m, k) && matrix(y, b.act, n, k)
+		ok = columns(out, b.act, m, n) && columns(x, b.act, m, k) && matrix(y, b.act, n, k)
 	case kernels.NN:
-		ok = matrix(out, b.act, m, n) && matrix(x, b.act, m, k) && matrix(y, b.act, k, n)
+		ok = columns(out, b.act, m, n) && columns(x, b.act, m, k) && matrix(y, b.act, k, n)
 	case kernels.TN:
 		k = x.Rows()
-		ok = matrix(out, kernels.F32, m, n) && matrix(x, b.act, k, m) && matrix(y, b.act, k, n)
+		ok = columns(out, kernels.F32, m, n) && columns(x, b.act, k, m) && matrix(y, b.act, k, n)
 	default:
 		panic(fmt.Sprintf("cpu: MatMul: unknown mode %d", mode))
 	}
 	if !ok {
 		panic(misfit("MatMul "+[...]string{"NT", "NN", "TN"}[mode], out, x, y))
 	}
-	g := C.gemm_args{c: ptr(out), ldc: C.long(n), m: C.long(m), n: C.long(n), k: C.long(k)}
-	g.a = C.mat{ptr(x), C.long(k), 1}
+	stride := C.long(x.RowStride())
+	g := C.gemm_args{c: columnsPtr(out), ldc: C.long(out.RowStride()), m: C.long(m), n: C.long(n), k: C.long(k)}
+	g.a = C.mat{columnsPtr(x), stride, 1}
 	g.b = C.mat{ptr(y), C.long(n), 1}
 	if mode == kernels.NT {
 		g.b.rs, g.b.cs = 1, C.long(k)
 	}
 	if mode == kernels.TN {
-		g.a.rs, g.a.cs = 1, C.long(m)
+		g.a.rs, g.a.cs = 1, stride
 	}
 	if accumulate {
 		g.accumulate = 1

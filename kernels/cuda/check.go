@@ -13,13 +13,19 @@ import (
 func misfit(op string, operands ...kernels.Tensor) string {
 	names := make([]string, len(operands))
 	for i, t := range operands {
-		names[i] = fmt.Sprintf("%v%v", t.DType, t.Shape)
+		names[i] = t.String()
 	}
 	return fmt.Sprintf("cuda: %s: operands do not fit: %s", op, strings.Join(names, " "))
 }
 
-// matrix reports whether t is of type dt and shape [rows, cols].
+// matrix reports whether t is contiguous, of type dt and shape [rows, cols].
 func matrix(t kernels.Tensor, dt kernels.DType, rows, cols int) bool {
+	return t.Stride == 0 && columns(t, dt, rows, cols)
+}
+
+// columns reports whether t, which may be columns of a tensor, is of type dt and shape
+// [rows, cols].
+func columns(t kernels.Tensor, dt kernels.DType, rows, cols int) bool {
 	return t.DType == dt && t.Shape == [3]int{rows, cols, 1}
 }
 

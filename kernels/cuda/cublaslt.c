@@ -100,8 +100,8 @@ static int layouts_make(layouts *l, const lt_family *f, lt_sizes s)
 	uint64_t y_cols = f->transposed_y ? s.k : s.n, y_rows = f->transposed_y ? s.n : s.k;
 	uint64_t x_cols = f->transposed_x ? s.m : s.k, x_rows = f->transposed_x ? s.k : s.m;
 	if ((e = layout_create(&l->y, f->in, y_cols, y_rows, (int64_t)y_cols)) ||
-	    (e = layout_create(&l->x, f->in, x_cols, x_rows, (int64_t)x_cols)) ||
-	    (e = layout_create(&l->out, f->out, s.n, s.m, (int64_t)s.n)))
+	    (e = layout_create(&l->x, f->in, x_cols, x_rows, (int64_t)s.x_row)) ||
+	    (e = layout_create(&l->out, f->out, s.n, s.m, (int64_t)s.out_row)))
 		layouts_free(l);
 	return e;
 }

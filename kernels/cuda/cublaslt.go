@@ -33,9 +33,10 @@ type cublasLt struct {
 
 // A family is out [m,n] with a sum over k, where m, or k in mode TN, is 0: the tokens.
 type family struct {
-	mode       kernels.Trans
-	in, result kernels.DType
-	m, n, k    int
+	mode         kernels.Trans
+	in, result   kernels.DType
+	m, n, k      int
+	outRow, xRow int
 }
 
 const (
@@ -108,7 +109,7 @@ func (lt *cublasLt) multiply(d *device, p product) error {
 }
 
 func (lt *cublasLt) family(p product) (*C.lt_family, error) {
-	key := family{p.mode, p.in, p.result, p.m, p.n, p.k}
+	key := family{p.mode, p.in, p.result, p.m, p.n, p.k, p.outRow, p.xRow}
 	if p.mode == kernels.TN {
 		key.k, p.k = 0, familyTokens
 	} else {
@@ -132,7 +133,7 @@ func (p product) name() string {
 }
 
 func sizes(p product) C.lt_sizes {
-	return C.lt_sizes{C.uint64_t(p.m), C.uint64_t(p.n), C.uint64_t(p.k)}
+	return C.lt_sizes{C.uint64_t(p.m), C.uint64_t(p.n), C.uint64_t(p.k), C.uint64_t(p.outRow), C.uint64_t(p.xRow)}
 }
 
 func ltType(dt kernels.DType) C.int {

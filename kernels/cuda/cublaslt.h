@@ -6,9 +6,10 @@
 
 enum { LT_F32 = 0, LT_BF16 = 14 };
 
-// out[m,n], sum over k, all row-major without gaps.
+// out[m,n], sum over k, all row-major. Rows of out and x begin so many elements after the one
+// before; y has no gaps.
 typedef struct {
-	uint64_t m, n, k;
+	uint64_t m, n, k, out_row, x_row;
 } lt_sizes;
 
 // A product of given types and transpositions, and its algorithm.

@@ -15,6 +15,12 @@ func (b *backend) Zero(x kernels.Tensor) {
 	b.do("Zero", func() error { return b.clear(at, x.Bytes()) })
 }
 
+// zero is Zero of what may be columns of a tensor, as part of an operation.
+func (b *backend) zero(op string, x kernels.Tensor) {
+	at, size := b.columnsAddr(x), x.DType.Size()
+	b.do(op, func() error { return b.clearRows(at, x.Rows(), x.Cols()*size, x.RowStride()*size) })
+}
+
 // Add computes out = x + y.
 func (b *backend) Add(out, x, y kernels.Tensor) {
 	if out.DType != b.act || x.DType != b.act || y.DType != b.act || out.Shape != x.Shape || out.Shape != y.Shape {

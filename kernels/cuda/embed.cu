@@ -1,21 +1,22 @@
 #include "device.cuh"
 
-// out[r] = table[ids[r]], copied in units of 16, 4 or 2 bytes; one block per row.
+// out[r] = table[ids[r]], copied in units of 16, 4 or 2 bytes; one block per row. Rows of the table
+// begin stride units after each other.
 template <typename U>
 __device__ __forceinline__ void embed(U* __restrict__ out, const U* __restrict__ table, const int* __restrict__ ids, int* fault,
-                                      int operation, int limit, int units) {
+                                      int operation, int limit, int units, int stride) {
 	const int id = ids[blockIdx.x];
 	if (!in_range(id, limit, fault, operation)) return;
 #ifdef MUTANT_LAST_UNIT
 	units--;
 #endif
-	for (int i = threadIdx.x; i < units; i += blockDim.x) out[(size_t)blockIdx.x * units + i] = table[(size_t)id * units + i];
+	for (int i = threadIdx.x; i < units; i += blockDim.x) out[(size_t)blockIdx.x * units + i] = table[(size_t)id * stride + i];
 }
 
 #define DEFINE_EMBED(U, BYTES)                                                                                             \
 	extern "C" __global__ void __launch_bounds__(256)                                                                      \
-	embed_##BYTES(U* out, const U* table, const int* ids, int* fault, int operation, int limit, int units) {                \
-		embed<U>(out, table, ids, fault, operation, limit, units);                                                         \
+	embed_##BYTES(U* out, const U* table, const int* ids, int* fault, int operation, int limit, int units, int stride) {    \
+		embed<U>(out, table, ids, fault, operation, limit, units, stride);                                                 \
 	}
 DEFINE_EMBED(uint4, 16)
 DEFINE_EMBED(unsigned, 4)
@@ -69,10 +70,11 @@ __device__ __forceinline__ void embed_back(float* __restrict__ dtable, const T* 
 	}
 }
 
-// As embed_back, but overwrites and rounds once; rows of dtable without an id are zero before.
+// As embed_back, but overwrites and rounds once; rows of dtable, which begin stride elements after each
+// other, are zero before if they have no id.
 template <typename T, bool V>
 __device__ __forceinline__ void scatter(T* __restrict__ dtable, const T* __restrict__ dout, const int* __restrict__ ids,
-                                        const int* __restrict__ next, const int* __restrict__ follows, int n, int limit, int cols) {
+                                        const int* __restrict__ next, const int* __restrict__ follows, int n, int limit, int cols, int stride) {
 	const int first = blockIdx.x, id = ids[first];
 	if (follows[first] || id < 0 || id >= limit) return;
 	for (int at = threadIdx.x * PACK; at < cols; at += blockDim.x * PACK) {
@@ -87,7 +89,7 @@ __device__ __forceinline__ void scatter(T* __restrict__ dtable, const T* __restr
 #pragma unroll
 			for (int i = 0; i < PACK; i++) sum[i] += d[i];
 		}
-		store8<V>(dtable + (size_t)id * cols + at, sum, cols - at);
+		store8<V>(dtable + (size_t)id * stride + at, sum, cols - at);
 	}
 }
 
@@ -99,9 +101,10 @@ __device__ __forceinline__ void scatter(T* __restrict__ dtable, const T* __restr
 		    : embed_back<T, false>(dtable, dout, ids, next, follows, n, limit, skip, cols);                                               \
 	}                                                                                                                                    \
 	extern "C" __global__ void __launch_bounds__(256)                                                                                    \
-	scatter_##TYPE(T* dtable, const T* dout, const int* ids, const int* next, const int* follows, int n, int limit, int cols, int vec) {   \
-		vec ? scatter<T, true>(dtable, dout, ids, next, follows, n, limit, cols)                                                          \
-		    : scatter<T, false>(dtable, dout, ids, next, follows, n, limit, cols);                                                        \
+	scatter_##TYPE(T* dtable, const T* dout, const int* ids, const int* next, const int* follows, int n, int limit, int cols, int stride,  \
+	               int vec) {                                                                                                            \
+		vec ? scatter<T, true>(dtable, dout, ids, next, follows, n, limit, cols, stride)                                                  \
+		    : scatter<T, false>(dtable, dout, ids, next, follows, n, limit, cols, stride);                                                \
 	}
 DEFINE(bf16, bf16)
 DEFINE(float, f32)

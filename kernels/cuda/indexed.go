@@ -56,18 +56,20 @@ func (b *backend) readFault() error {
 // Embed copies rows of table.
 func (b *backend) Embed(out, table, ids kernels.Tensor) {
 	n, cols := ids.Len(), table.Cols()
-	if !matrix(out, b.act, n, cols) || !matrix(table, b.act, table.Rows(), cols) || !vector(ids, kernels.I32, n) {
+	if !matrix(out, b.act, n, cols) || !columns(table, b.act, table.Rows(), cols) || !vector(ids, kernels.I32, n) {
 		panic(misfit("Embed", out, table, ids))
 	}
-	o, t, i := b.addr(out), b.addr(table), b.addr(ids)
-	unit := copyUnit(cols*b.act.Size(), o, t)
+	o, t, i := b.addr(out), b.columnsAddr(table), b.addr(ids)
+	row, stride := cols*b.act.Size(), table.RowStride()*b.act.Size()
+	unit := copyUnit(row|stride, o, t)
 	b.asked = true
-	b.run("Embed", fmt.Sprintf("embed_%d", unit), dim{n, 1, 1}, line(256), o, t, i, b.fault.at, faultEmbed, int32(table.Rows()), int32(cols*b.act.Size()/unit))
+	b.run("Embed", fmt.Sprintf("embed_%d", unit), dim{n, 1, 1}, line(256), o, t, i, b.fault.at, faultEmbed, int32(table.Rows()), int32(row/unit), int32(stride/unit))
 }
 
-// copyUnit returns the largest unit in which rows of so many bytes can be copied.
-func copyUnit(row int, at ...address) int {
-	all := address(row)
+// copyUnit returns the largest unit in which rows can be copied, given the bytes that they
+// have and begin after each other, or'ed.
+func copyUnit(rows int, at ...address) int {
+	all := address(rows)
 	for _, a := range at {
 		all |= a
 	}
@@ -96,14 +98,14 @@ func (b *backend) EmbedBack(dtable, dout, ids kernels.Tensor, skip int32) {
 // Scatter overwrites dtable by sums of rows of dout; see kernels.Ops.
 func (b *backend) Scatter(dtable, dout, ids kernels.Tensor) {
 	n, cols := ids.Len(), dtable.Cols()
-	if !matrix(dtable, b.act, dtable.Rows(), cols) || !matrix(dout, b.act, n, cols) || !vector(ids, kernels.I32, n) {
+	if !columns(dtable, b.act, dtable.Rows(), cols) || !matrix(dout, b.act, n, cols) || !vector(ids, kernels.I32, n) {
 		panic(misfit("Scatter", dtable, dout, ids))
 	}
-	t, d, i, limit := b.addr(dtable), b.addr(dout), b.addr(ids), int32(dtable.Rows())
-	b.Zero(dtable)
+	t, d, i, limit, stride := b.columnsAddr(dtable), b.addr(dout), b.addr(ids), int32(dtable.Rows()), dtable.RowStride()
+	b.zero("Scatter", dtable)
 	b.linked("Scatter", faultScatter, i, n, limit, noSkip, func(next, follows address) error {
 		return b.launch(typed("scatter", b.act), dim{n, 1, 1}, rowBlock(cols), 0,
-			t, d, i, next, follows, int32(n), limit, int32(cols), aligned(cols, t, d))
+			t, d, i, next, follows, int32(n), limit, int32(cols), int32(stride), aligned(cols|stride, t, d))
 	})
 }
 

@@ -1,7 +1,7 @@
 #include "device.cuh"
 
 // The product of operands that cublasLt takes only slowly or not at all, because a row does not
-// begin at a multiple of 16 bytes: out[i,j] (+)= sum over l of x[i*xi + l*xl] * y[j*yj + l*yl]. A block
+// begin at a multiple of 16 bytes: out[i*oi + j] (+)= sum over l of x[i*xi + l*xl] * y[j*yj + l*yl]. A block
 // makes a tile of 32x32, a thread 4x4 of it. Every sum runs in the order of l.
 constexpr int TILE = 32, STEP = 16, THREADS = 64;
 
@@ -17,7 +17,7 @@ __device__ __forceinline__ void load_tile(float (&to)[STEP][TILE + 4], const T* 
 
 template <typename T, typename O>
 __device__ __forceinline__ void matmul(O* out, const T* __restrict__ x, const T* __restrict__ y, int m, int n, int k, long long xi, long long xl,
-                                       long long yj, long long yl, int accumulate) {
+                                       long long yj, long long yl, long long oi, int accumulate) {
 	__shared__ __align__(16) float a[STEP][TILE + 4], b[STEP][TILE + 4];
 	const int i0 = blockIdx.x * TILE, j0 = blockIdx.y * TILE;  // rows may be many
 	const int i = threadIdx.x / 8 * 4, j = threadIdx.x % 8 * 4;
@@ -41,15 +41,16 @@ __device__ __forceinline__ void matmul(O* out, const T* __restrict__ x, const T*
 	}
 	for (int r = 0; r < 4 && i0 + i + r < m; r++)
 		for (int c = 0; c < 4 && j0 + j + c < n; c++) {
-			O* to = out + (size_t)(i0 + i + r) * n + j0 + j + c;
+			O* to = out + (i0 + i + r) * oi + j0 + j + c;
 			set(*to, accumulate ? to_float(*to) + sum[r][c] : sum[r][c]);
 		}
 }
 
 #define DEFINE(T, O, TYPE)                                                                                                                   \
 	extern "C" __global__ void __launch_bounds__(THREADS) matmul_##TYPE(O* out, const T* x, const T* y, int m, int n, int k, long long xi,    \
-	                                                                    long long xl, long long yj, long long yl, int accumulate) {           \
-		matmul<T, O>(out, x, y, m, n, k, xi, xl, yj, yl, accumulate);                                                                         \
+	                                                                    long long xl, long long yj, long long yl, long long oi,               \
+	                                                                    int accumulate) {                                                     \
+		matmul<T, O>(out, x, y, m, n, k, xi, xl, yj, yl, oi, accumulate);                                                                     \
 	}
 DEFINE(bf16, bf16, bf16)
 DEFINE(bf16, float, bf16_f32)

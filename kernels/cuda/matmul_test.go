@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
@@ -71,8 +72,9 @@ func bits(t testing.TB, b kernels.Memory, x kernels.Tensor) []byte {
 	return mem
 }
 
-// multiplied returns the bytes of out after a product of the given operands.
-func multiplied(t testing.TB, b multiplier, dt kernels.DType, mode kernels.Trans, shapes [3][2]int, mem [3][]byte, accumulate bool) []byte {
+// multiplied returns the bytes of out after a product of the given operands, of which that
+// of out and a leaves out the first columns, so many.
+func multiplied(t testing.TB, b multiplier, dt kernels.DType, mode kernels.Trans, shapes [3][2]int, mem [3][]byte, accumulate bool, leave int) []byte {
 	t.Helper()
 	types := [3]kernels.DType{outType(mode, dt), dt, dt}
 	var x [3]kernels.Tensor
@@ -80,7 +82,7 @@ func multiplied(t testing.TB, b multiplier, dt kernels.DType, mode kernels.Trans
 		x[i] = upload(t, b, types[i], shapes[i][0], shapes[i][1], mem[i])
 		defer b.Free(x[i])
 	}
-	b.MatMul(x[0], x[1], x[2], mode, accumulate)
+	b.MatMul(x[0].Columns(leave, shapes[0][1]), x[1].Columns(leave, shapes[1][1]), x[2], mode, accumulate)
 	return bits(t, b, x[0])
 }
 
@@ -92,8 +94,13 @@ func TestMatMulOfIntegersIsExact(t *testing.T) {
 		b := newBackend(t, dt)
 		for _, s := range [][3]int{{8, 16, 24}, {1, 40, 48}, {72, 8, 32}, {40, 24, 16}, {7, 32, 40}, {9, 5, 3}} {
 			for _, mode := range modes {
-				for _, accumulate := range []bool{false, true} {
+				for _, how := range []struct {
+					accumulate bool
+					leave      int // columns: as many as let cublasLt take the rest, and too few
+				}{{false, 0}, {true, 0}, {false, 8}, {true, 8}, {true, 3}} {
 					shapes := operandShapes(mode, s[0], s[1], s[2])
+					shapes[0][1] += how.leave
+					shapes[1][1] += how.leave
 					var mem [3][]byte
 					r := rand.New(rand.NewPCG(1, uint64(mode)))
 					for i, shape := range shapes {
@@ -103,10 +110,10 @@ func TestMatMulOfIntegersIsExact(t *testing.T) {
 						}
 						mem[i] = encode([]kernels.DType{outType(mode, dt), dt, dt}[i], v)
 					}
-					got := multiplied(t, b, dt, mode, shapes, mem, accumulate)
-					want := multiplied(t, reference.New(dt), dt, mode, shapes, mem, accumulate)
+					got := multiplied(t, b, dt, mode, shapes, mem, how.accumulate, how.leave)
+					want := multiplied(t, reference.New(dt), dt, mode, shapes, mem, how.accumulate, how.leave)
 					if !bytes.Equal(got, want) {
-						t.Errorf("%v, mode %d, %v, accumulate %v: other bits than the reference", dt, mode, s, accumulate)
+						t.Errorf("%v, mode %d, %v, %+v: other bits than the reference", dt, mode, s, how)
 					}
 				}
 			}
@@ -131,12 +138,12 @@ func TestMatMulRowsAlone(t *testing.T) {
 			r := rand.New(rand.NewPCG(2, uint64(mode)))
 			shapes := operandShapes(mode, m, n, k)
 			mem := [3][]byte{random(r, dt, m*n), random(r, dt, m*k), random(r, dt, n*k)}
-			all := multiplied(t, b, dt, mode, shapes, mem, false)
+			all := multiplied(t, b, dt, mode, shapes, mem, false, 0)
 			for _, run := range [][2]int{{0, 1}, {3, 17}, {m - 1, m}, {64, 192}} {
 				lo, hi := run[0], run[1]
 				out, row := n*dt.Size(), k*dt.Size()
 				part := [3][]byte{mem[0][:(hi-lo)*out], mem[1][lo*row : hi*row], mem[2]}
-				got := multiplied(t, b, dt, mode, operandShapes(mode, hi-lo, n, k), part, false)
+				got := multiplied(t, b, dt, mode, operandShapes(mode, hi-lo, n, k), part, false, 0)
 				if !bytes.Equal(got, all[lo*out:hi*out]) {
 					t.Errorf("%v, mode %d: rows %v differ when alone", dt, mode, run)
 				}
@@ -159,7 +166,7 @@ func TestProductsOfOneWeightShareAnAlgorithm(t *testing.T) {
 			for i, s := range shapes {
 				mem[i] = make([]byte, s[0]*s[1]*[]kernels.DType{outType(mode, b.act), b.act, b.act}[i].Size())
 			}
-			multiplied(t, b, b.act, mode, shapes, mem, true)
+			multiplied(t, b, b.act, mode, shapes, mem, true, 0)
 		}
 	}
 	if got := len(b.lt.families); got != len(modes) {
@@ -181,7 +188,15 @@ func TestAlignedProducts(t *testing.T) {
 		{product{mode: kernels.TN, m: 4, n: 16, k: 8, in: kernels.BF16, result: kernels.F32}, false},
 		{product{mode: kernels.NT, m: 5, n: 8, k: 16, in: kernels.BF16, result: kernels.BF16, x: 8}, false},
 		{product{mode: kernels.NT, m: 5, n: 8, k: 16, in: kernels.BF16, result: kernels.BF16, out: 2}, false},
+		{product{mode: kernels.NT, m: 5, n: 8, k: 16, in: kernels.BF16, result: kernels.BF16, xRow: 24, outRow: 32}, true},
+		{product{mode: kernels.NT, m: 5, n: 8, k: 16, in: kernels.BF16, result: kernels.BF16, xRow: 20}, false},
+		{product{mode: kernels.TN, m: 8, n: 16, k: 5, in: kernels.BF16, result: kernels.F32, outRow: 18}, false},
 	} {
+		x := c.p.k
+		if c.p.mode == kernels.TN {
+			x = c.p.m
+		}
+		c.p.xRow, c.p.outRow = cmp.Or(c.p.xRow, x), cmp.Or(c.p.outRow, c.p.n)
 		if got := c.p.aligned(); got != c.want {
 			t.Errorf("%+v: aligned is %v", c.p, got)
 		}

@@ -171,8 +171,14 @@ func (m *memory) close(scratch ...*region) error {
 }
 
 // addr returns where t begins for an operation, which comes after the uploads into t. It
-// panics if t is not within a live buffer.
+// panics if t is not contiguous within a live buffer.
 func (m *memory) addr(t kernels.Tensor) address {
+	wantContiguous(t)
+	return m.columnsAddr(t)
+}
+
+// columnsAddr is addr of what may be columns of a tensor.
+func (m *memory) columnsAddr(t kernels.Tensor) address {
 	a, at := m.locate(t)
 	if err := m.device.beforeOperation(&a.touch); err != nil {
 		m.fail(fmt.Errorf("cuda: wait for an upload: %w", err))
@@ -185,8 +191,8 @@ func (m *memory) locate(t kernels.Tensor) (*allocation, address) {
 	m.mu.Lock()
 	a, ok := m.live[t.Buf]
 	m.mu.Unlock()
-	if !ok || t.Off < 0 || int64(t.Off+t.Bytes()) > a.bytes {
-		panic(fmt.Sprintf("cuda: %v%v has no memory here", t.DType, t.Shape))
+	if !ok || t.Off < 0 || int64(t.Off+t.Span()) > a.bytes {
+		panic(fmt.Sprintf("cuda: %v has no memory here", t))
 	}
 	return a, address(t.Buf.Dev) + address(t.Off)
 }
@@ -207,6 +213,7 @@ func from(src []byte) fill {
 
 // Fill makes dst what read puts into pieces of the ring; see kernels.Filler.
 func (m *memory) Fill(dst kernels.Tensor, read func(p []byte, off int64) error) error {
+	wantContiguous(dst)
 	a, to := m.locate(dst)
 	if m.err != nil {
 		return m.err
@@ -236,6 +243,7 @@ func (m *memory) Fill(dst kernels.Tensor, read func(p []byte, off int64) error) 
 // Download copies src to dst when all operations are done.
 func (m *memory) Download(dst []byte, src kernels.Tensor) {
 	wantBytes("Download", src, dst)
+	wantContiguous(src)
 	_, from := m.locate(src)
 	if m.err != nil || len(dst) == 0 {
 		return
@@ -251,9 +259,15 @@ func (m *memory) Download(dst []byte, src kernels.Tensor) {
 	}
 }
 
+func wantContiguous(t kernels.Tensor) {
+	if t.Stride != 0 {
+		panic(fmt.Sprintf("cuda: %v is not contiguous", t))
+	}
+}
+
 func wantBytes(op string, t kernels.Tensor, host []byte) {
 	if len(host) != t.Bytes() {
-		panic(fmt.Sprintf("cuda: %s: %d bytes for %v%v, which has %d", op, len(host), t.DType, t.Shape, t.Bytes()))
+		panic(fmt.Sprintf("cuda: %s: %d bytes for %v, which has %d", op, len(host), t, t.Bytes()))
 	}
 }
 
@@ -279,6 +293,14 @@ func (d *device) clear(at address, n int) error {
 		return nil
 	}
 	return cu.MemsetD8Async(cu.DevicePtr(at), 0, int64(n), d.compute.Stream)
+}
+
+// clearRows zeroes rows of so many bytes, each stride bytes after the one before.
+func (d *device) clearRows(at address, rows, bytes, stride int) error {
+	if bytes == stride || rows*bytes == 0 {
+		return d.clear(at, rows*bytes)
+	}
+	return cu.MemsetD2D8Async(cu.DevicePtr(at), int64(stride), 0, int64(bytes), int64(rows), d.compute.Stream)
 }
 
 // free waits for both streams, whose work may still use the memory.

@@ -137,6 +137,13 @@ API cuMemsetD32_v2(u64 d, u32 x, size_t n) {
 API cuMemsetD8Async(u64 d, u8 x, size_t n, void* stream) {
 	return enqueue(stream, [=] { fill(d, x, n); });
 }
+// Rows of width bytes, each pitch bytes after the one before.
+API cuMemsetD2D8Async(u64 d, size_t pitch, u8 x, size_t width, size_t height, void* stream) {
+	if (pitch < width) return INVALID_VALUE;
+	return enqueue(stream, [=] {
+		for (size_t row = 0; row < height; row++) fill(d + row * pitch, x, width);
+	});
+}
 API cuMemsetD16Async(u64 d, u16 x, size_t n, void* stream) {
 	return enqueue(stream, [=] { fill(d, x, n); });
 }

@@ -19,11 +19,12 @@ type testCase struct {
 	prepare func(ref kernels.Backend, t []kernels.Tensor)
 	run     func(b kernels.Backend, t []kernels.Tensor)
 	small   bool          // also a case of nonfinite/ and shapes/
+	columns []int         // the operands that may be columns of a tensor
 	poison  map[int][]int // nonfinite/: elements of operands; the default is a few of each
 	flops   float64       // of MatMul
 }
 
-var cases = slices.Concat(elementwiseCases(), rowCases(), matmulCases(), ropeCases(), attentionCases(), adamwCases())
+var cases = withColumns(slices.Concat(elementwiseCases(), rowCases(), matmulCases(), ropeCases(), attentionCases(), adamwCases()))
 
 var matrixSizes = [][2]int{{5, 7}, {1, 1}, {31, 65}, {17, 576}, {130, 96}}
 
@@ -135,7 +136,7 @@ func rmsNormBack(name string, n, c int, small bool) testCase {
 }
 
 func embed(name string, c int, at operand, small bool) testCase {
-	return testCase{name: name, class: Copied, small: small,
+	return testCase{name: name, class: Copied, small: small, columns: []int{1},
 		in: []operand{act(len(at.indices), c), act(9, c).ofAnyRows(), at}, out: []int{0}, rows: []int{0, 2},
 		run: func(b kernels.Backend, t []kernels.Tensor) { b.Embed(t[0], t[1], t[2]) }}
 }
@@ -151,7 +152,7 @@ func scatter(name string, c int, at operand, small bool) testCase {
 	for _, i := range at.indices {
 		n = max(n, int(i)+1)
 	}
-	return testCase{name: name, class: Elementwise, small: small,
+	return testCase{name: name, class: Elementwise, small: small, columns: []int{0},
 		in: []operand{act(n, c).ofAnyRows(), act(len(at.indices), c), at}, out: []int{0},
 		run: func(b kernels.Backend, t []kernels.Tensor) { b.Scatter(t[0], t[1], t[2]) }}
 }
@@ -168,7 +169,7 @@ func matmulCases() (cs []testCase) {
 }
 
 func matmul(name string, mode kernels.Trans, m, n, k int, accumulate, small bool) testCase {
-	c := testCase{class: Product, small: small, out: []int{0}, flops: 2 * float64(m) * float64(n) * float64(k),
+	c := testCase{class: Product, small: small, out: []int{0}, columns: []int{0, 1}, flops: 2 * float64(m) * float64(n) * float64(k),
 		run: func(b kernels.Backend, t []kernels.Tensor) { b.MatMul(t[0], t[1], t[2], mode, accumulate) }}
 	switch mode {
 	case kernels.NT:

@@ -7,7 +7,8 @@ import (
 	"rmtrain/kernels"
 )
 
-// shapeChecks enlarge one operand after the other. Each must panic.
+// shapeChecks enlarge one operand after the other, and make columns of a wider tensor of
+// each that may not be such. Each must panic.
 func shapeChecks() (cs []check) {
 	for _, c := range cases {
 		if !c.small {
@@ -20,9 +21,12 @@ func shapeChecks() (cs []check) {
 					if o.anyRows && dim == 0 {
 						continue
 					}
-					if !c.panics(b, dt, values, i, dim) {
+					if !c.panics(b, dt, values, i, dim, whole) {
 						errs = append(errs, fmt.Errorf("%s: no panic with one more along axis %d of operand %d", c.name, dim, i))
 					}
+				}
+				if !slices.Contains(c.columns, i) && !c.panics(b, dt, values, i, 1, allButLastColumn) {
+					errs = append(errs, fmt.Errorf("%s: no panic with columns of a tensor as operand %d", c.name, i))
 				}
 			}
 			return errs
@@ -31,10 +35,18 @@ func shapeChecks() (cs []check) {
 	return cs
 }
 
-// panics reports whether c panics when an operand has one more along axis dim.
-func (c testCase) panics(b kernels.Backend, dt kernels.DType, values [][]float64, operand, dim int) bool {
+func whole(t kernels.Tensor) kernels.Tensor { return t }
+
+func allButLastColumn(t kernels.Tensor) kernels.Tensor { return t.Columns(0, t.Cols()-1) }
+
+// panics reports whether c panics when an operand is the view of one with one more along
+// axis dim.
+func (c testCase) panics(b kernels.Backend, dt kernels.DType, values [][]float64, operand, dim int, view func(kernels.Tensor) kernels.Tensor) bool {
 	c.in, values = slices.Clone(c.in), slices.Clone(values)
 	shape := slices.Clone(c.in[operand].shape)
+	if dim == len(shape) {
+		shape = append(shape, 1)
+	}
 	shape[dim]++
 	c.in[operand].shape = shape
 	n := 1
@@ -47,10 +59,12 @@ func (c testCase) panics(b kernels.Backend, dt kernels.DType, values [][]float64
 	if err != nil {
 		return false
 	}
+	ts := tensors(gs)
+	ts[operand] = view(ts[operand])
 	panicked := false
 	func() {
 		defer func() { panicked = recover() != nil }()
-		c.run(b, tensors(gs))
+		c.run(b, ts)
 	}()
 	return panicked
 }

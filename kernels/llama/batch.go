@@ -84,10 +84,15 @@ func checkBatch(b *data.Batch, vocab int) error {
 	if covered != rows {
 		return fmt.Errorf("batch: segments cover %d of %d rows", covered, rows)
 	}
+	seen := make(map[int32]int, len(b.Scored))
 	for i, r := range b.Scored {
 		if r < 0 || r >= rows {
 			return fmt.Errorf("batch: score %d is read at row %d of %d", i, r, rows)
 		}
+		if first, ok := seen[r]; ok {
+			return fmt.Errorf("batch: scores %d and %d are both read at row %d", first, i, r)
+		}
+		seen[r] = i
 	}
 	return nil
 }

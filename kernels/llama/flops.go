@@ -13,9 +13,9 @@ func (m *Model) FLOPs(batch *data.Batch) float64 {
 	segs, last := segmentsOf(batch, nil, nil)
 	q, rows, answers := float64(c.Heads*c.HeadDim), float64(len(batch.Tokens)), float64(len(batch.Scored))
 	layers := float64(c.Layers)
-	qkv := 2 * float64(c.Hidden) * float64(m.h.QKV())
-	rest := 2 * float64(c.Hidden) * (q + 3*float64(c.FFN))
-	products := layers*rows*qkv + ((layers-1)*rows+answers)*rest + answers*2*float64(c.Hidden)
+	keys := 2 * float64(c.Hidden) * (float64(m.h.QKV()) - q) // and values
+	rest := 2 * float64(c.Hidden) * (2*q + 3*float64(c.FFN))
+	products := layers*rows*keys + ((layers-1)*rows+answers)*rest + answers*2*float64(c.Hidden)
 	attention := 4 * q * ((layers-1)*c.seen(segs) + c.seen(last)) // q·k, then times v
 	return products + attention
 }

@@ -80,17 +80,20 @@ func (m *Model) Backward(dscore []float64) error {
 
 // forward computes what layer l's backward pass reads, all of it but the output of
 // the MLP, and remembers that it did. Scores are read at a few rows, and no layer
-// follows the last: there only these rows go on after their keys and values, to
-// the bit as they would among all.
+// follows the last: there all rows have keys and values, and only these go on, as they
+// would among all.
 func (m *Model) forward(l int, w *block) acts {
 	b, x, a, v, t, eps := m.b, m.res(l), m.acts(l), m.view.all, m.rest(l), m.Config.Eps
 	b.RMSNorm(v.N, a.R1, x, w.AttnNorm, eps)
-	m.linear(a.QKV, v.N, w.QKV)
+	if m.isLast(l) {
+		m.project(a, x, w)
+	} else {
+		m.linear(a.QKV, v.N, w.QKV)
+	}
 	b.RoPE(a.QKV, m.view.pos, m.rope, m.h, false)
 	b.Attention(a.Att, a.LSE, a.QKV, m.segments(l), m.h)
-	if l == m.Config.Layers-1 {
+	if m.isLast(l) {
 		b.Embed(a.AttOut, a.Att, m.view.scored)
-		b.Embed(a.X, x, m.view.scored)
 	}
 	m.linear(t.Tmp, a.AttOut, w.Out)
 	b.Add(a.Mid, a.X, t.Tmp)
@@ -98,6 +101,56 @@ func (m *Model) forward(l int, w *block) acts {
 	m.linear(a.GU, t.N, w.GateUp)
 	m.held[m.slot(l)] = l
 	return a
+}
+
+// project computes the last layer's QKV: keys and values of all rows, queries of the
+// scored ones, which are in AttOut's place before they are among all.
+func (m *Model) project(a acts, x tensor, w *block) {
+	b, t, scored := m.b, m.view.top, m.view.scored
+	q, kv := m.split(w.QKV.W)
+	queries, keys := m.splitColumns(a.QKV)
+	b.MatMul(keys, m.view.all.N, kv, kernels.NT, false)
+	b.Embed(a.X, x, scored)
+	b.RMSNorm(t.N, a.RX, a.X, w.AttnNorm, m.Config.Eps)
+	b.MatMul(a.AttOut, t.N, q, kernels.NT, false)
+	b.Scatter(queries, a.AttOut, scored)
+	if exists(w.QKV.B) {
+		b.AddBias(a.QKV, w.QKV.B)
+	}
+}
+
+// projectBack adds to d, the gradient of the scored rows' residual stream, what comes
+// through their queries, makes that of all rows of it, and adds what comes through keys
+// and values.
+func (m *Model) projectBack(a acts, x tensor, w, dw *block) {
+	b, v, t, scored, eps := m.b, m.view.all, m.view.top, m.view.scored, m.Config.Eps
+	q, kv := m.split(w.QKV.W)
+	dq, dkv := m.split(dw.QKV.W)
+	queries, keys := m.splitColumns(v.dQKV)
+	if exists(dw.QKV.B) {
+		b.AddBiasBack(dw.QKV.B, v.dQKV)
+	}
+	b.Embed(t.dAtt, queries, scored)
+	b.RMSNorm(t.N, a.RX, a.X, w.AttnNorm, eps)
+	m.linearBack(t.dN, linear{W: dq}, t.dAtt, t.N, linear{W: q})
+	b.RMSNormBack(t.d, m.orSink(dw.AttnNorm), t.dN, a.X, w.AttnNorm, a.RX)
+	b.Scatter(v.d, t.d, scored)
+	b.RMSNorm(v.N, a.R1, x, w.AttnNorm, eps)
+	m.linearBack(v.dN, linear{W: dkv}, keys, v.N, linear{W: kv})
+	b.RMSNormBack(v.d, m.orSink(dw.AttnNorm), v.dN, x, w.AttnNorm, a.R1)
+}
+
+// split returns the rows of a weight QKV, or of its gradient, that make queries, and those
+// that make keys and values.
+func (m *Model) split(w tensor) (q, kv tensor) {
+	n := m.h.Q * m.h.Dim
+	return rowsOf(w, 0, n), rowsOf(w, n, m.h.QKV()-n)
+}
+
+// splitColumns returns the queries of qkv, and its keys and values.
+func (m *Model) splitColumns(qkv tensor) (q, kv tensor) {
+	n := m.h.Q * m.h.Dim
+	return qkv.Columns(0, n), qkv.Columns(n, m.h.QKV())
 }
 
 // backward turns d, the gradient of layer l's output, into the gradient of its
@@ -115,12 +168,15 @@ func (m *Model) backward(l int, w, dw *block) {
 	m.linearBack(t.dN, dw.GateUp, t.dGU, t.N, w.GateUp)
 	b.RMSNormBack(t.d, m.orSink(dw.MLPNorm), t.dN, a.Mid, w.MLPNorm, a.R2)
 	m.linearBack(t.dAtt, dw.Out, t.d, a.AttOut, w.Out)
-	if l == m.Config.Layers-1 {
+	if m.isLast(l) {
 		b.Scatter(v.dAtt, t.dAtt, m.view.scored)
-		b.Scatter(v.d, t.d, m.view.scored)
 	}
 	b.AttentionBack(v.dQKV, v.dAtt, a.Att, a.LSE, a.QKV, m.segments(l), m.h)
 	b.RoPE(v.dQKV, m.view.pos, m.rope, m.h, true)
+	if m.isLast(l) {
+		m.projectBack(a, x, w, dw)
+		return
+	}
 	b.RMSNorm(v.N, a.R1, x, w.AttnNorm, eps)
 	m.linearBack(v.dN, dw.QKV, v.dQKV, v.N, w.QKV)
 	b.RMSNormBack(v.d, m.orSink(dw.AttnNorm), v.dN, x, w.AttnNorm, a.R1)
@@ -146,6 +202,19 @@ func (m *Model) linearBack(dx tensor, dw linear, dy, x tensor, w linear) {
 	m.b.MatMul(dx, dy, w.W, kernels.NN, false)
 }
 
+// matrices returns the weights of layer l as products read them.
+func (m *Model) matrices(l int) []tensor {
+	b := &m.w.Blocks[l]
+	if !m.isLast(l) {
+		return []tensor{b.QKV.W, b.Out.W, b.GateUp.W, b.Down.W}
+	}
+	q, kv := m.split(b.QKV.W)
+	return []tensor{q, kv, b.Out.W, b.GateUp.W, b.Down.W}
+}
+
+// isLast tells whether no layer follows l.
+func (m *Model) isLast(l int) bool { return l == m.Config.Layers-1 }
+
 // res is the residual stream that enters layer l; that which leaves the last layer
 // has the scored rows only.
 func (m *Model) res(l int) tensor {
@@ -158,7 +227,7 @@ func (m *Model) res(l int) tensor {
 // segments are those of the batch, for the last layer with no queries before the
 // first scored row of each.
 func (m *Model) segments(l int) []kernels.Segment {
-	if l == m.Config.Layers-1 {
+	if m.isLast(l) {
 		return m.last
 	}
 	return m.segs

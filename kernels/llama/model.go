@@ -128,7 +128,7 @@ func (m *Model) keep() {
 		return
 	}
 	for l := range m.w.Blocks {
-		ws := m.w.Blocks[l].matrices()
+		ws := m.matrices(l)
 		m.arena.keep(m.o.Keeper, kernels.NT, ws...)
 		if m.o.Train && l >= m.lowest {
 			m.arena.keep(m.o.Keeper, kernels.NN, ws...)

@@ -39,9 +39,6 @@ func (r resident) Prefetch(int)     {}
 func (r resident) Get(l int) *block { return &r[l] }
 func (r resident) Release(int)      {}
 
-// matrices returns the weights of the block's linear layers.
-func (b *block) matrices() []tensor { return []tensor{b.QKV.W, b.Out.W, b.GateUp.W, b.Down.W} }
-
 // trainable tells whether any of a block of gradients is wanted.
 func (b *block) trainable() bool {
 	for _, t := range []tensor{b.AttnNorm, b.QKV.W, b.QKV.B, b.Out.W, b.Out.B, b.MLPNorm, b.GateUp.W, b.GateUp.B, b.Down.W, b.Down.B} {

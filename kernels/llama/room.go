@@ -68,6 +68,7 @@ type acts struct {
 	Att, LSE tensor // (rows, Heads*HeadDim), (rows, Heads)
 
 	X, AttOut tensor // the block's input and Att; copies in the last layer
+	RX        tensor // (rows): of the input norm at X, in the last layer
 	Mid       tensor // (rows, Hidden): residual stream between attention and MLP
 	R2        tensor // (rows): of the MLP norm
 	GU        tensor // (rows, 2*FFN)
@@ -133,7 +134,7 @@ func (m *Model) newRoom(b kernels.Backend, rows, answers int) (room, error) {
 		}
 		r.kept = append(r.kept, a)
 	}
-	r.last.X, r.last.AttOut = act(dt, answers, c.Hidden), act(dt, answers, c.Heads*c.HeadDim)
+	r.last.X, r.last.AttOut, r.last.RX = act(dt, answers, c.Hidden), act(dt, answers, c.Heads*c.HeadDim), act(stat, answers)
 	if shared && answers <= rows {
 		r.last.takeRest(r.kept[(c.Layers-1)%layers])
 	} else {
@@ -216,7 +217,7 @@ func (r room) fit(rows, answers int, old room) room {
 		cut(rows, &a.R1, &a.QKV, &a.Att, &a.LSE, &a.Mid, &a.R2, &a.GU)
 	}
 	a, w, t := &r.last, &r.all, &r.top
-	cut(answers, &a.X, &a.AttOut, &a.Mid, &a.R2, &a.GU)
+	cut(answers, &a.X, &a.AttOut, &a.RX, &a.Mid, &a.R2, &a.GU)
 	cut(rows, &w.N, &w.Tmp, &w.dN, &w.S, &w.dS, &w.dAtt, &w.dGU, &w.dQKV, &w.d)
 	cut(answers, &t.N, &t.Tmp, &t.dN, &t.S, &t.dS, &t.dAtt, &t.dGU, &t.d)
 	cut(rows, &r.ids, &r.pos)
@@ -230,7 +231,7 @@ func (m *Model) slot(l int) int { return l % len(m.view.kept) }
 // acts returns what layer l keeps.
 func (m *Model) acts(l int) acts {
 	a := m.view.kept[m.slot(l)]
-	if l < m.Config.Layers-1 {
+	if !m.isLast(l) {
 		a.X, a.AttOut = m.res(l), a.Att
 		return a
 	}
@@ -242,7 +243,7 @@ func (m *Model) acts(l int) acts {
 // rest returns where the part of layer l that the last has for scored rows only is
 // computed.
 func (m *Model) rest(l int) work {
-	if l == m.Config.Layers-1 {
+	if m.isLast(l) {
 		return m.view.top
 	}
 	return m.view.all

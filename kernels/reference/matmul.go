@@ -13,20 +13,20 @@ func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulat
 	switch mode {
 	case kernels.NT:
 		k = x.Cols()
-		want(matrix(out, b.act, m, n) && matrix(x, b.act, m, k) && matrix(y, b.act, n, k), "MatMul NT", out, x, y)
+		want(columns(out, b.act, m, n) && columns(x, b.act, m, k) && matrix(y, b.act, n, k), "MatMul NT", out, x, y)
 		xi, xl, yj, yl = k, 1, k, 1
 	case kernels.NN:
 		k = x.Cols()
-		want(matrix(out, b.act, m, n) && matrix(x, b.act, m, k) && matrix(y, b.act, k, n), "MatMul NN", out, x, y)
+		want(columns(out, b.act, m, n) && columns(x, b.act, m, k) && matrix(y, b.act, k, n), "MatMul NN", out, x, y)
 		xi, xl, yj, yl = k, 1, 1, n
 	case kernels.TN:
 		k = x.Rows()
-		want(matrix(out, b.stat, m, n) && matrix(x, b.act, k, m) && matrix(y, b.act, k, n), "MatMul TN", out, x, y)
+		want(columns(out, b.stat, m, n) && columns(x, b.act, k, m) && matrix(y, b.act, k, n), "MatMul TN", out, x, y)
 		xi, xl, yj, yl = 1, m, 1, n
 	default:
 		panic(fmt.Sprintf("reference: MatMul: unknown mode %d", mode))
 	}
-	o, p, q := load(out), load(x), load(y)
+	o, p, q := loadColumns(out), loadColumns(x), load(y)
 	for i := range m {
 		for j := range n {
 			var sum float64
@@ -39,5 +39,5 @@ func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulat
 			o[i*n+j] = sum
 		}
 	}
-	store(out, o)
+	storeColumns(out, o)
 }

@@ -27,6 +27,9 @@ var mutants = []struct {
 	{"MatMul depends on the number of rows", "exact/rows/MatMul", kernels.F32, func(m mutant) kernels.Backend { return countsRows{m} }},
 	{"MatMul differs from run to run", "exact/repeated/MatMul", kernels.F32, func(m mutant) kernels.Backend { return &differsEveryTime{mutant: m} }},
 	{"MatMul does not check shapes", "shapes/MatMul", kernels.F32, func(m mutant) kernels.Backend { return acceptsAnyShape{m} }},
+	{"MatMul reads columns of a tensor as if they were all", "values/MatMul", kernels.F32, func(m mutant) kernels.Backend { return ignoresStrideOfA{m} }},
+	{"MatMul writes columns of a tensor as if they were all", "values/MatMul", kernels.BF16, func(m mutant) kernels.Backend { return ignoresStrideOfOut{m} }},
+	{"Scatter clears between columns", "values/Scatter", kernels.F32, func(m mutant) kernels.Backend { return clearsBetween{m} }},
 	{"Attention forgets the prefix", "values/Attention/", kernels.F32, func(m mutant) kernels.Backend { return segments{m, noPrefix} }},
 	{"Attention loses the last prefix row", "values/Attention/", kernels.F32, func(m mutant) kernels.Backend { return segments{m, shortPrefix} }},
 	{"AttentionBack forgets the prefix", "values/AttentionBack/", kernels.F32, func(m mutant) kernels.Backend { return segmentsBack{m, noPrefix} }},
@@ -100,6 +103,29 @@ type acceptsAnyShape struct{ mutant }
 func (m acceptsAnyShape) MatMul(out, a, b kernels.Tensor, mode kernels.Trans, accumulate bool) {
 	defer func() { _ = recover() }()
 	m.Backend.MatMul(out, a, b, mode, accumulate)
+}
+
+type ignoresStrideOfA struct{ mutant }
+
+func (m ignoresStrideOfA) MatMul(out, a, b kernels.Tensor, mode kernels.Trans, accumulate bool) {
+	a.Stride = 0
+	m.Backend.MatMul(out, a, b, mode, accumulate)
+}
+
+type ignoresStrideOfOut struct{ mutant }
+
+func (m ignoresStrideOfOut) MatMul(out, a, b kernels.Tensor, mode kernels.Trans, accumulate bool) {
+	out.Stride = 0
+	m.Backend.MatMul(out, a, b, mode, accumulate)
+}
+
+type clearsBetween struct{ mutant }
+
+func (m clearsBetween) Scatter(dtable, dout, ids kernels.Tensor) {
+	m.Backend.Scatter(dtable, dout, ids)
+	if dtable.Stride != 0 {
+		clear(dtable.Buf.Host[dtable.Off+dtable.Cols()*dtable.DType.Size():][:dtable.DType.Size()])
+	}
 }
 
 func noPrefix(s *kernels.Segment) { s.PrefixLo = s.PrefixHi }

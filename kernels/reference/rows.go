@@ -8,12 +8,12 @@ import (
 
 func (b *backend) Embed(out, table, ids kernels.Tensor) {
 	n, cols := ids.Len(), table.Cols()
-	want(matrix(out, b.act, n, cols) && matrix(table, b.act, table.Rows(), cols) &&
+	want(matrix(out, b.act, n, cols) && columns(table, b.act, table.Rows(), cols) &&
 		vector(ids, kernels.I32, n), "Embed", out, table, ids)
 	index := ints(ids)
 	wantIndices("Embed", "id", index, table.Rows())
 	for r, id := range index {
-		copy(raw(out.Slice(r, r+1)), raw(table.Slice(int(id), int(id)+1)))
+		copy(raw(out.Row(r)), raw(table.Row(int(id))))
 	}
 }
 
@@ -37,7 +37,7 @@ func (b *backend) EmbedBack(dtable, dout, ids kernels.Tensor, skip int32) {
 
 func (b *backend) Scatter(dtable, dout, ids kernels.Tensor) {
 	n, cols := ids.Len(), dtable.Cols()
-	want(matrix(dtable, b.act, dtable.Rows(), cols) && matrix(dout, b.act, n, cols) &&
+	want(columns(dtable, b.act, dtable.Rows(), cols) && matrix(dout, b.act, n, cols) &&
 		vector(ids, kernels.I32, n), "Scatter", dtable, dout, ids)
 	index := ints(ids)
 	wantIndices("Scatter", "id", index, dtable.Rows())
@@ -47,7 +47,7 @@ func (b *backend) Scatter(dtable, dout, ids kernels.Tensor) {
 			dt[int(id)*cols+j] += d[r*cols+j]
 		}
 	}
-	store(dtable, dt)
+	storeColumns(dtable, dt)
 }
 
 func (b *backend) RMSNorm(out, rstd, x, w kernels.Tensor, eps float64) {

@@ -8,10 +8,13 @@ import (
 	"rmtrain/kernels"
 )
 
-// raw returns the bytes of t.
+// raw returns the bytes of t, which is contiguous.
 func raw(t kernels.Tensor) []byte {
+	if t.Stride != 0 {
+		panic(fmt.Sprintf("reference: tensor %v is not contiguous", t))
+	}
 	if t.Buf == nil || t.Off+t.Bytes() > len(t.Buf.Host) {
-		panic(fmt.Sprintf("reference: tensor %v%v has no memory (never allocated, or freed)", t.DType, t.Shape))
+		panic(fmt.Sprintf("reference: tensor %v has no memory (never allocated, or freed)", t))
 	}
 	return t.Buf.Host[t.Off : t.Off+t.Bytes()]
 }
@@ -44,6 +47,21 @@ func store(t kernels.Tensor, v []float64) {
 		case kernels.BF16:
 			binary.LittleEndian.PutUint16(mem[2*i:], uint16(math.Float32bits(roundBF16(x))>>16))
 		}
+	}
+}
+
+// loadColumns and storeColumns do the same for what may be columns of a tensor.
+func loadColumns(t kernels.Tensor) []float64 {
+	v := make([]float64, 0, t.Len())
+	for r := range t.Rows() {
+		v = append(v, load(t.Row(r))...)
+	}
+	return v
+}
+
+func storeColumns(t kernels.Tensor, v []float64) {
+	for r := range t.Rows() {
+		store(t.Row(r), v[r*t.Cols():][:t.Cols()])
 	}
 }
 

@@ -119,9 +119,9 @@ struct form {
 	uint64_t y_rows, y_cols, x_rows, x_cols; // of what lies in memory, by rows
 };
 static const form forms[] = {
-	{"forward", LT_BF16, 1, 0, {1850, 40960, 7168}, 40960, 7168, 1850, 7168},
-	{"gradient of input", LT_BF16, 0, 0, {1850, 7168, 40960}, 40960, 7168, 1850, 40960},
-	{"gradient of weight", LT_F32, 0, 1, {40960, 7168, 1850}, 1850, 7168, 1850, 40960},
+	{"forward", LT_BF16, 1, 0, {1850, 40960, 7168, 40960, 7168}, 40960, 7168, 1850, 7168},
+	{"gradient of input", LT_BF16, 0, 0, {1850, 7168, 40960, 7168, 40960}, 40960, 7168, 1850, 40960},
+	{"gradient of weight", LT_F32, 0, 1, {40960, 7168, 1850, 7168, 40960}, 1850, 7168, 1850, 40960},
 };
 
 static lt_family family_of(const form &f)
