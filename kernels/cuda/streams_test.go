@@ -212,7 +212,7 @@ func needEmulator(t *testing.T) {
 	}
 }
 
-// An upload waits for the operations that use its destination, and for no others.
+// An upload waits for no operation if the host has waited for all that use its destination.
 func TestUploadsPassOperations(t *testing.T) {
 	needEmulator(t)
 	c := &crossed{t, newBackend(t, kernels.F32)}
