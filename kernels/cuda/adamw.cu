@@ -5,16 +5,16 @@
 template <typename T, bool V>
 __device__ __forceinline__ void adamw(T* param, float* p, float* m, float* v, const float* grad, long long n, float lr, float beta1,
                                       float rest1, float beta2, float rest2, float correct, float eps, float keep, float scale) {
-	const long long at = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * PACK;
+	const long long at = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * QUAD;
 	if (at >= n) return;
-	const int left = (int)min(n - at, (long long)PACK);
-	float w[PACK], a[PACK], b[PACK], g[PACK];
-	load8<V>(w, p + at, left);
-	load8<V>(a, m + at, left);
-	load8<V>(b, v + at, left);
-	load8<V>(g, grad + at, left);
+	const int left = (int)min(n - at, (long long)QUAD);
+	float w[QUAD], a[QUAD], b[QUAD], g[QUAD];
+	load4<V>(w, p + at, left);
+	load4<V>(a, m + at, left);
+	load4<V>(b, v + at, left);
+	load4<V>(g, grad + at, left);
 #pragma unroll
-	for (int i = 0; i < PACK; i++) {
+	for (int i = 0; i < QUAD; i++) {
 		const float e = g[i] * scale;
 		a[i] = beta1 * a[i] + rest1 * e;
 		b[i] = beta2 * b[i] + rest2 * e * e;
@@ -24,10 +24,10 @@ __device__ __forceinline__ void adamw(T* param, float* p, float* m, float* v, co
 		w[i] = w[i] * keep - lr * a[i] / (sqrtf(b[i]) * correct + eps);
 #endif
 	}
-	store8<V>(m + at, a, left);
-	store8<V>(v + at, b, left);
-	store8<V>(p + at, w, left);
-	if ((void*)param != (void*)p) store8<V>(param + at, w, left);
+	store4<V>(m + at, a, left);
+	store4<V>(v + at, b, left);
+	store4<V>(p + at, w, left);
+	if ((void*)param != (void*)p) store4<V>(param + at, w, left);
 }
 
 #define DEFINE(T, TYPE)                                                                                                                     \

@@ -52,10 +52,7 @@ __device__ __forceinline__ void column_parts(float* __restrict__ parts, const T*
 #pragma unroll
 		for (int i = 0; i < PACK; i++) sum[i] += d[i];
 	}
-	float* to = parts + (size_t)blockIdx.y * cols + at;
-#pragma unroll
-	for (int i = 0; i < PACK; i++)
-		if (i < left) to[i] = sum[i];
+	store8<V>(parts + (size_t)blockIdx.y * cols + at, sum, left);
 }
 
 #define DEFINE(T, TYPE)                                                                                                                       \

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -151,24 +150,9 @@ func TestAttentionMeetsNoBankTwice(t *testing.T) {
 // its bytes need, as the emulator counts it.
 func bankFactors(t *testing.T, env ...string) map[string]float64 {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "stats.txt")
-	if out, passes := child(append(env, "EMULATOR_STATS="+file)...); !passes {
-		t.Fatal(out)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Skip("no statistics: this is not the emulator")
-	}
 	factors := map[string]float64{}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); strings.HasPrefix(f[0], "attention") {
-			if factors[f[0]], err = strconv.ParseFloat(f[len(f)-2], 64); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if len(factors) == 0 {
-		t.Fatalf("no kernels in %s", text)
+	for kernel, counted := range statistics(t, "TestAttentionChild", append(env, envAttention+"=1")...) {
+		factors[kernel] = counted.banks
 	}
 	return factors
 }

@@ -37,6 +37,9 @@ func vector(t kernels.Tensor, dt kernels.DType, n int) bool {
 // pack is the number of elements that a thread loads at a time, PACK of device.cuh.
 const pack = 8
 
+// quad is that of kernels whose operands are mostly float32, QUAD of device.cuh.
+const quad = 4
+
 // aligned reports, as a kernel's last argument, whether rows of cols elements can be loaded
 // in packs at these addresses.
 func aligned(cols int, at ...address) int32 {

@@ -5,10 +5,7 @@ package cuda
 import (
 	"encoding/binary"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 
 	"rmtrain/kernels"
@@ -116,7 +113,7 @@ func TestCostIsWhatKernelsMove(t *testing.T) {
 	needDevice(t)
 	const slack = 0.01 // the emulator prints kilobytes
 	for round := range costRounds {
-		moved := trafficOf(t, round)
+		moved := statistics(t, "TestCostedRound", envCosted+"="+strconv.Itoa(round))
 		for name, c := range costed {
 			if c.round != round {
 				continue
@@ -129,11 +126,11 @@ func TestCostIsWhatKernelsMove(t *testing.T) {
 			}
 			got := cleared(name)
 			for _, k := range c.kernels {
-				bytes, ran := moved[k]
+				traffic, ran := moved[k]
 				if !ran {
 					t.Errorf("%s: kernel %s did not run", name, k)
 				}
-				got += bytes
+				got += traffic.read + traffic.write
 			}
 			if !(op.Bytes <= got*(1+slack)) || !c.repeats && !(op.Bytes >= got*(1-slack)) {
 				t.Errorf("%s: kernels move %.0f bytes, counted are %.0f", name, got, op.Bytes)
@@ -146,35 +143,4 @@ func TestCostIsWhatKernelsMove(t *testing.T) {
 func cleared(name string) float64 {
 	const matrix, links = 2 * costRows * costCols, 4 * costRows
 	return map[string]float64{"EmbedBack": links, "Scatter": matrix + links, "ValueHeadBack": matrix + links}[name]
-}
-
-// trafficOf returns the bytes that each kernel of a round read and wrote.
-func trafficOf(t *testing.T, round int) map[string]float64 {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "stats.txt")
-	cmd := exec.Command(os.Args[0], "-test.run=^TestCostedRound$")
-	cmd.Env = append(os.Environ(), envCosted+"="+strconv.Itoa(round), "EMULATOR_STATS="+file)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Skip("no statistics: this is not the emulator")
-	}
-	const reads, writes, columns = 10, 11, 16
-	moved := map[string]float64{}
-	for line := range strings.Lines(string(text)) {
-		f := strings.Fields(line)
-		if len(f) != columns || f[0] == "kernel" {
-			continue
-		}
-		for _, column := range []int{reads, writes} {
-			mb, err := strconv.ParseFloat(f[column], 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			moved[f[0]] += 1e6 * mb
-		}
-	}
-	return moved
 }

@@ -108,6 +108,41 @@ template <bool V> __device__ __forceinline__ void store8(float* p, const float (
 	}
 }
 
+// ---- four elements, for kernels whose operands are mostly float32: a warp's access of 16 bytes a
+// lane then has no gaps
+
+constexpr int QUAD = 4;
+
+template <bool V> __device__ __forceinline__ void load4(float (&v)[QUAD], const float* p, int left) {
+	if constexpr (V) {
+		const float4 x = *reinterpret_cast<const float4*>(p);
+		v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w;
+	} else {
+#pragma unroll
+		for (int i = 0; i < QUAD; i++) v[i] = i < left ? p[i] : 0.f;
+	}
+}
+
+// Stores the first min(4, left) elements, each rounded once.
+template <bool V> __device__ __forceinline__ void store4(bf16* p, const float (&v)[QUAD], int left) {
+	if constexpr (V) {
+		*reinterpret_cast<uint2*>(p) = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
+	} else {
+#pragma unroll
+		for (int i = 0; i < QUAD; i++)
+			if (i < left) set(p[i], v[i]);
+	}
+}
+template <bool V> __device__ __forceinline__ void store4(float* p, const float (&v)[QUAD], int left) {
+	if constexpr (V) {
+		*reinterpret_cast<float4*>(p) = make_float4(v[0], v[1], v[2], v[3]);
+	} else {
+#pragma unroll
+		for (int i = 0; i < QUAD; i++)
+			if (i < left) p[i] = v[i];
+	}
+}
+
 // ---- sums over a block, in an order that its size fixes
 
 __device__ __forceinline__ float warp_sum(float x) {

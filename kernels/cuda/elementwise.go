@@ -115,7 +115,7 @@ func (b *backend) AdamW(a kernels.AdamW) {
 	p, w, m, v, g := b.addr(a.Param), b.addr(master), b.addr(a.M), b.addr(a.V), b.addr(a.Grad)
 	correction1 := 1 - math.Pow(a.Beta1, float64(a.Step))
 	correction2 := 1 - math.Pow(a.Beta2, float64(a.Step))
-	b.run("AdamW", typed("adamw", b.act), flat(n), line(256), p, w, m, v, g, int64(n),
+	b.run("AdamW", typed("adamw", b.act), dim{up(n, 256*quad), 1, 1}, line(256), p, w, m, v, g, int64(n),
 		float32(a.LR/correction1), float32(a.Beta1), float32(1-a.Beta1), float32(a.Beta2), float32(1-a.Beta2),
 		float32(1/math.Sqrt(correction2)), float32(a.Eps), float32(1-a.LR*a.WeightDecay), float32(a.GradScale),
 		aligned(n, p, w, m, v, g))

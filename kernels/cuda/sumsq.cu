@@ -2,20 +2,24 @@
 
 constexpr int CHUNK = 8192;  // elements of a block, whatever the size of the tensor
 
+template <bool V> __device__ __forceinline__ void load(float (&v)[PACK], const bf16* p, int left) { load8<V>(v, p, left); }
+template <bool V> __device__ __forceinline__ void load(float (&v)[QUAD], const float* p, int left) { load4<V>(v, p, left); }
+
 // partial[block] = the sum of the squares of the block's elements.
 template <typename T, bool V> __device__ __forceinline__ void sum_squares(double* __restrict__ partial, const T* __restrict__ x, long long n) {
 	__shared__ double warps[32];
 	double sum = 0;
-	for (int i = threadIdx.x * PACK; i < CHUNK; i += blockDim.x * PACK) {
+	constexpr int N = 16 / sizeof(T);  // elements of a thread at a time
+	for (int i = threadIdx.x * N; i < CHUNK; i += blockDim.x * N) {
 		const long long at = (long long)blockIdx.x * CHUNK + i;
 		if (at >= n) break;
-		float v[PACK];
-		load8<V>(v, x + at, (int)min(n - at, (long long)PACK));
+		float v[N];
+		load<V>(v, x + at, (int)min(n - at, (long long)N));
 #pragma unroll
 #ifdef MUTANT_FLOAT
-		for (int j = 0; j < PACK; j++) sum += v[j] * v[j];
+		for (int j = 0; j < N; j++) sum += v[j] * v[j];
 #else
-		for (int j = 0; j < PACK; j++) sum += (double)v[j] * (double)v[j];
+		for (int j = 0; j < N; j++) sum += (double)v[j] * (double)v[j];
 #endif
 	}
 	sum = block_sum(sum, warps);
