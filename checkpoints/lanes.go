@@ -2,67 +2,16 @@ package checkpoints
 
 import "encoding/binary"
 
-// The conversions that opening a model waits for take several elements at a time, as lanes
-// of one 64-bit word. Lanes that need care, of which weights have few, go to the functions
-// for one element; results have the same bits.
+// IEEE halves are converted four at a time, as lanes of one 64-bit word, where all of them
+// are normal numbers, as most weights are, and else one by one. Results have the same bits.
 const (
 	lanes16 = 0x0001000100010001 // the lowest bit of each lane of 16
 	lanes32 = 0x0000000100000001
 )
 
-// widenBF16 converts bfloat16 to float32.
-func widenBF16(d, s []byte) {
-	le := binary.LittleEndian
-	for len(s) >= 16 && len(d) >= 32 {
-		a, b := le.Uint64(s), le.Uint64(s[8:])
-		le.PutUint64(d, firstTwo(a))
-		le.PutUint64(d[8:], lastTwo(a))
-		le.PutUint64(d[16:], firstTwo(b))
-		le.PutUint64(d[24:], lastTwo(b))
-		d, s = d[32:], s[16:]
-	}
-	for i := range len(s) / 2 {
-		le.PutUint32(d[4*i:], uint32(le.Uint16(s[2*i:]))<<16)
-	}
-}
-
 // firstTwo and lastTwo move two lanes of 16 to the upper halves of lanes of 32.
 func firstTwo(v uint64) uint64 { return v&0xffff<<16 | v&0xffff0000<<32 }
 func lastTwo(v uint64) uint64  { return v>>32&0xffff<<16 | v>>48<<48 }
-
-// narrowFloat converts float32 to bfloat16.
-func narrowFloat(d, s []byte) {
-	le := binary.LittleEndian
-	for len(s) >= 32 && len(d) >= 16 {
-		a, b, c, e := le.Uint64(s), le.Uint64(s[8:]), le.Uint64(s[16:]), le.Uint64(s[24:])
-		if notNumbers(a)|notNumbers(b)|notNumbers(c)|notNumbers(e) == 0 {
-			le.PutUint64(d, rounded(a)|rounded(b)<<32)
-			le.PutUint64(d[8:], rounded(c)|rounded(e)<<32)
-		} else {
-			narrowEach(d[:16], s[:32])
-		}
-		d, s = d[16:], s[32:]
-	}
-	narrowEach(d, s)
-}
-
-func narrowEach(d, s []byte) {
-	le := binary.LittleEndian
-	for i := range len(s) / 4 {
-		le.PutUint16(d[2*i:], floatToBF16(le.Uint32(s[4*i:])))
-	}
-}
-
-// notNumbers returns a word that is not 0 if one of two floats is NaN.
-func notNumbers(v uint64) uint64 {
-	return (v&(0x7fffffff*lanes32) + 0x007fffff*lanes32) & (0x80000000 * lanes32)
-}
-
-// rounded rounds two floats, neither of which is NaN, to the lower half of a word.
-func rounded(v uint64) uint64 {
-	v += 0x7fff*lanes32 + v>>16&lanes32
-	return v>>16&0xffff | v>>32&0xffff0000
-}
 
 // widenHalf converts IEEE halves to float32.
 func widenHalf(d, s []byte) {

@@ -197,8 +197,14 @@ func (t tensor) readStrided(convert func(dst, src []byte), in, out int, dst []by
 	}
 	at := make([]int, len(t.shape))
 	off := 0
-	for i := 0; i < len(dst); i += out {
-		convert(dst[i:i+out], span[off*in:off*in+in])
+	piece := make([]byte, 0, min(pieceElements*in, len(dst)/out*in))
+	for left := len(dst) / out; left > 0; left-- {
+		piece = append(piece, span[off*in:off*in+in]...)
+		if len(piece) == cap(piece) || left == 1 {
+			n := len(piece) / in * out
+			convert(dst[:n], piece)
+			dst, piece = dst[n:], piece[:0]
+		}
 		for d := len(at) - 1; d >= 0; d-- {
 			at[d]++
 			off += t.strides[d]
