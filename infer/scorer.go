@@ -89,6 +89,7 @@ func (o Options) keeper(c llama.Config, model llama.Options) kernels.Keeper {
 		return nil
 	}
 	model.Keeper = k
+	model.Planner, _ = o.Backend.(kernels.Planner)
 	if !o.Fits(llama.Plan(c, model)) {
 		return nil
 	}

@@ -163,6 +163,14 @@ type Filler interface {
 	Fill(dst Tensor, read func(p []byte, off int64) error) error
 }
 
+// A Planner is a Backend that knows beforehand what scratch memory operations need.
+type Planner interface {
+	// Plan returns a Backend of the same kind, for activations of type dt, whose operations
+	// compute nothing but hold the scratch memory that they would here: Used counts it.
+	// Its tensors take no memory but where they are uploaded to.
+	Plan(dt DType) (Backend, error)
+}
+
 // A Backend runs operations on one device.
 type Backend interface {
 	Name() string

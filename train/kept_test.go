@@ -11,7 +11,8 @@ import (
 )
 
 // Runs of several passes to a step, with evaluations between, do not depend on whether
-// the backend keeps packed weights, nor on a new process that goes on with them.
+// the backend keeps packed weights, nor on a new process that goes on with them. Memory is
+// as planned.
 func TestKeptWeightsTrainToTheSameBits(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -37,6 +38,8 @@ func TestKeptWeightsTrainToTheSameBits(t *testing.T) {
 			_, want := w.run(plain)
 
 			b := w.onCPU(c.recompute, true)
+			forecast, err := Plan(plain, tiny, llama.Options{DType: c.dt, Train: true, Recompute: c.recompute, Frozen: frozen, Planner: b.(kernels.Planner)}, w.train)
+			check(t, err)
 			kept := plain
 			kept.Train.OutputDir, kept.Train.MaxSteps = t.TempDir(), 2
 			_, before := w.run(kept)
@@ -48,6 +51,9 @@ func TestKeptWeightsTrainToTheSameBits(t *testing.T) {
 			}
 			if held := b.Used()[kernels.KeptTag]; held != 2*planned { // by the models of both runs
 				t.Errorf("%d bytes of packed weights, planned were %d for each run", held, planned)
+			}
+			if held, most := b.Used()[kernels.ScratchTag], forecast.Memory[kernels.ScratchTag]; held == 0 || held > most {
+				t.Errorf("%d bytes of scratch memory are held, planned were %d", held, most)
 			}
 			for name := range got {
 				if same := slices.Equal(before[name], got[name]); same != (frozen != nil && frozen(name)) {

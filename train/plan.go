@@ -88,14 +88,19 @@ func Plan(c configs.Run, mc llama.Config, o llama.Options, train *data.Dataset) 
 		return Forecast{}, err
 	}
 	f := Forecast{Groups: p.groups, StepsPerEpoch: p.perEpoch, TotalSteps: p.total, WarmupSteps: warmupSteps(c.Train, p.total)}
-	for _, b := range pack(read(train, p.indices(1)), c.PassRows(), c.Train.SharePrefix) {
+	groups := read(train, p.indices(1))
+	for _, b := range pack(groups, c.PassRows(), c.Train.SharePrefix) {
 		rows := len(b.layout.Tokens)
 		f.MicroBatches = append(f.MicroBatches, rows)
 		f.Rows += rows
 		f.Tokens += b.layout.Real
 		f.MaxAnswers = max(f.MaxAnswers, len(b.layout.Scored))
 	}
-	f.MaxRows = maxRows(c, train)
+	largest := largestGroup(c, train)
+	f.MaxRows = maxRows(c, train.Rows(largest, c.Train.SharePrefix))
+	if o.Planner != nil && o.Fullest == nil {
+		o.Fullest = fullest(append([]data.Group{train.Group(largest)}, groups...), f.MaxRows, c.Train.SharePrefix)
+	}
 	if o.MaxRows == 0 {
 		o.MaxRows = f.MaxRows
 	}
@@ -106,14 +111,41 @@ func Plan(c configs.Run, mc llama.Config, o llama.Options, train *data.Dataset) 
 	return f, nil
 }
 
-// maxRows bounds the rows of a micro-batch: the budget, unless a step has less or a
-// single group more.
-func maxRows(c configs.Run, d *data.Dataset) int {
-	largest := 0
-	for i := range d.Len() {
-		largest = max(largest, d.Rows(i, c.Train.SharePrefix))
-	}
+// maxRows bounds the rows of a micro-batch: the budget, unless a step has less or the
+// largest group, which has so many rows, more.
+func maxRows(c configs.Run, largest int) int {
 	return max(largest, min(c.PassRows(), c.Train.PromptsPerStep*largest))
+}
+
+// largestGroup returns the number of the group with the most rows.
+func largestGroup(c configs.Run, d *data.Dataset) (at int) {
+	for i := range d.Len() {
+		if d.Rows(i, c.Train.SharePrefix) > d.Rows(at, c.Train.SharePrefix) {
+			at = i
+		}
+	}
+	return at
+}
+
+// fullest returns a micro-batch of so many rows, as one of the run may be: groups, again
+// and again while they fit, and a conversation of as many tokens as rows are left.
+func fullest(groups []data.Group, rows int, share bool) *data.Batch {
+	var all []data.Group
+	for left := rows; ; {
+		before := left
+		for _, g := range groups {
+			if n := data.PackRows(g, share); n <= left {
+				all, left = append(all, g), left-n
+			}
+		}
+		if left > 0 && left == before {
+			all = append(all, data.Group{Answers: []data.Answer{{Tokens: make([]int32, left)}}})
+			left = 0
+		}
+		if left == 0 {
+			return data.Pack(all, share)
+		}
+	}
 }
 
 // Memory returns the bytes by purpose that a model and its optimizer take. Options have

@@ -108,3 +108,21 @@ func TestForecastIsWhatARunTakes(t *testing.T) {
 		}
 	}
 }
+
+func TestTheFullestBatchHasAllRows(t *testing.T) {
+	t.Parallel()
+	gs := groups(4, 3)
+	largest, share := 0, true
+	for _, g := range gs {
+		largest = max(largest, data.PackRows(g, share))
+	}
+	for _, rows := range []int{1, largest, 2*largest + 1, 20 * largest} {
+		b := fullest(gs, rows, share)
+		if len(b.Tokens) != rows {
+			t.Errorf("%d rows, want %d", len(b.Tokens), rows)
+		}
+		if rows == 20*largest && len(b.Scored) < 3*20 {
+			t.Errorf("%d answers in the room for 20 groups", len(b.Scored))
+		}
+	}
+}

@@ -131,6 +131,7 @@ func (r *trainRun) size(c configs.Run) (map[string]int64, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Planner, _ = r.backend.(kernels.Planner)
 	f, err := train.Plan(c, r.model, o, r.data.Train)
 	return f.Memory, err
 }

@@ -58,7 +58,7 @@ func TestPeakIsMeasuredWithWhatMemoryAllows(t *testing.T) {
 			t.Errorf("memory for %d rows: %g, %v, having asked for %v, want %v", most, peak, err, gpu.asked, want)
 		}
 	}
-	if inTensors(b) != 0 {
+	if inTensors(b.Used()) != 0 {
 		t.Errorf("left are %v", b.Used())
 	}
 }

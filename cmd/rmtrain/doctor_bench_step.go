@@ -93,7 +93,8 @@ func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape
 	c := shape.config
 	groups := d.stepGroups(c)
 	batch := data.Pack(groups, true)
-	o := llama.Options{DType: dt, Train: true, MaxRows: len(batch.Tokens), MaxAnswers: len(batch.Scored)}
+	o := llama.Options{DType: dt, Train: true, MaxRows: len(batch.Tokens), MaxAnswers: len(batch.Scored), Fullest: batch}
+	o.Planner, _ = b.(kernels.Planner)
 	all := c.Layers
 	available, _ := memoryOf(b)
 	for ; c.Layers > 0 && !fits(train.Memory(c, o), available); c.Layers-- {
@@ -101,7 +102,7 @@ func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape
 	if c.Layers == 0 {
 		return skip("not one of %d layers fits into %s", all, mebibytes(available))
 	}
-	before := inTensors(b)
+	before := inTensors(b.Used())
 	ours := stepRun{config: c, groups: groups, dt: dt}
 	flops, err := d.timeStep(b, &ours, o, batch, before)
 	if err != nil {
@@ -117,18 +118,16 @@ func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape
 	d.report.Measured = append(d.report.Measured, speed,
 		measurement{Name: "tokens of conversations, " + shape.name + " shape", Value: float64(batch.Real) / seconds, Unit: "tokens/s", Note: note},
 		measurement{Name: "prompts, " + shape.name + " shape", Value: float64(len(groups)) / seconds, Unit: "prompts/s", Note: note})
-	memory := mebibytes(total(train.Memory(c, o))) + ", as planned"
+	memory := mebibytes(inTensors(train.Memory(c, o))) + ", as planned"
 	if n := b.Used()[kernels.ScratchTag]; n > 0 {
 		memory += ", and " + mebibytes(n) + " of scratch memory"
 	}
 	return pass("%s; memory %s", note, memory)
 }
 
-// inTensors returns the bytes that plans are about: those in use but for scratch memory.
-func inTensors(b kernels.Backend) int64 {
-	used := b.Used()
-	return total(used) - used[kernels.ScratchTag]
-}
+// inTensors returns the bytes of tensors alone: without scratch memory, of which a plan is a
+// bound.
+func inTensors(m map[string]int64) int64 { return total(m) - m[kernels.ScratchTag] }
 
 // timedSteps are measured after one to warm up.
 const timedSteps = 2
@@ -161,7 +160,7 @@ func (d *doctor) timeStep(b kernels.Backend, s *stepRun, o llama.Options, batch 
 		}
 	}
 	s.seconds = time.Since(start).Seconds() / timedSteps
-	if used, want := inTensors(b)-before, total(train.Memory(s.config, o)); used > want || 10*used < 9*want {
+	if used, want := inTensors(b.Used())-before, inTensors(train.Memory(s.config, o)); used > want || 10*used < 9*want {
 		return 0, fmt.Errorf("a step uses %s, planned are %s", mebibytes(used), mebibytes(want))
 	}
 	return m.FLOPs(batch), nil

@@ -40,8 +40,8 @@ func mebibytes(n int64) string {
 }
 
 // plannable returns how much of the available memory plans may use: four fifths of a
-// machine's, which other programs share and scratch memory is taken from, and all but a twentieth of a GPU's, for what is in no
-// plan: the driver's own, scratch memory of operations, allocations rounded up to 2 MiB.
+// machine's, which other programs share, and all but a twentieth of a GPU's, for what is in
+// no plan: the driver's own, scratch memory of operations, allocations rounded up to 2 MiB.
 func plannable(available int64, gpu bool) int64 {
 	if gpu {
 		return available / 20 * 19

@@ -133,6 +133,7 @@ func (r *trainRun) openModel(ctx context.Context) (err error) {
 	if r.options, err = modelOptions(r.cfg, r.model.Layers); err != nil {
 		return err
 	}
+	r.options.Planner, _ = r.backend.(kernels.Planner)
 	tok, err := tokenizer.Open(r.dir.Path)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"rmtrain/data"
 	"rmtrain/data/tokenizer"
 	"rmtrain/infer"
+	"rmtrain/kernels"
 	"rmtrain/kernels/llama"
 )
 
@@ -178,6 +179,7 @@ func (v *verification) trainedModel(ctx context.Context) (*llama.Model, error) {
 		return nil, err
 	}
 	o := llama.Options{DType: v.dt, MaxRows: v.o.batchTokens, MaxAnswers: len(v.ids), Train: true}
+	o.Planner, _ = v.b.(kernels.Planner)
 	if !fits(llama.Plan(c, o), availableMemory()) {
 		o.Recompute = true
 		o.Frozen = func(param string) bool { return param != headName }

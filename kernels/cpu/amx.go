@@ -27,7 +27,11 @@ func (b *backend) tileProduct(g *C.gemm_args) {
 
 // tilePlan cuts c[m,n] into tasks; see plan.
 func (b *backend) tilePlan(m, n, k int) (mc, nc int) {
-	return plan(m, n, maxRows, tileBlock, tileBlock, int(C.run_amx_columns(b.tiles, C.long(k))), tileCosts)
+	most := int(C.run_amx_columns(b.tiles, C.long(k)))
+	if b.dry { // fewer rows may be cut into larger tasks
+		return min(m, maxRows), min(n, most)
+	}
+	return plan(m, n, maxRows, tileBlock, tileBlock, most, tileCosts)
 }
 
 // tileScratch is what a task of mc rows and nc columns needs, in floats.

@@ -34,6 +34,7 @@ type backend struct {
 	sets
 	act kernels.DType // of activations and weights
 	set *C.kernel_set // for elements of type act
+	dry bool          // operations take their scratch memory, and do nothing; see Plan
 
 	// Scratch memory grows and is kept: operations run one at a time.
 	workers []region // one per goroutine of an operation
@@ -71,6 +72,21 @@ func newFor(dt kernels.DType, isa string) (kernels.Backend, error) {
 	b := &backend{memory: newMemory(), sets: s, act: dt, set: s.of(dt)}
 	b.countScratch()
 	return b, nil
+}
+
+// Plan returns a backend of the same instruction set that only counts scratch memory; see
+// kernels.Planner. It maps what it allocates, and touches none of it.
+func (b *backend) Plan(dt kernels.DType) (kernels.Backend, error) {
+	p, err := newFor(dt, b.isa)
+	if err != nil {
+		return nil, err
+	}
+	dry := p.(*backend)
+	dry.dry, dry.strips.most, dry.parts.most = true, true, true
+	for i := range dry.workers {
+		dry.workers[i].most = true
+	}
+	return dry, nil
 }
 
 // countScratch has Used count scratch memory, that of as many goroutines as there are

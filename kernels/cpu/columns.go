@@ -63,7 +63,7 @@ func (b *backend) Scatter(dtable, dout, ids kernels.Tensor) {
 	}
 	index := indices("Scatter", "id", ids, dtable.Rows())
 	b.clear(dtable)
-	if b.err != nil {
+	if b.err != nil || b.dry {
 		return
 	}
 	var same []int32

@@ -62,7 +62,7 @@ func (b *backend) SumSq(out, x kernels.Tensor) {
 	b.parallel(count, 0, func(i int, _ *C.float) {
 		C.run_sum_squares(set, (*C.double)(&b.sums[i]), unsafe.Add(p, i*run*size), C.long(min(run, n-i*run)))
 	})
-	if b.err != nil {
+	if b.err != nil || b.dry {
 		return
 	}
 	total := 0.0

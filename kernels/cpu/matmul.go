@@ -39,6 +39,9 @@ func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulat
 		most = maxRows
 	}
 	mc, nc := plan(m, n, most, rows, int(b.set.tile_cols), int(b.set.gemm_cols), vectorCosts)
+	if b.dry { // fewer rows may be cut into larger tasks
+		mc = (min(m, most) + rows - 1) / rows * rows
+	}
 	need := int(b.set.gemm_scratch)
 	if out.DType == kernels.BF16 {
 		need += mc * int(b.set.gemm_cols)

@@ -20,6 +20,7 @@ type region struct {
 	mem    []byte
 	mapped []byte        // mem and the fence behind it
 	total  *atomic.Int64 // of scratch memory, in bytes; nil for other regions
+	most   bool          // it grows to what it may hold, whatever it has been before
 }
 
 // hugePageMin is the size from which a region asks for huge pages.
@@ -51,11 +52,12 @@ func (r *region) free() error {
 // grow makes r hold at least n floats, with room to spare so that a slowly growing
 // batch does not move it each time. The contents are lost if it moves.
 func (r *region) grow(n int) error {
-	if 4*n > len(r.mem) {
+	roomy := 4 * (n + n/4)
+	if 4*n > len(r.mem) || r.most && roomy > len(r.mem) {
 		if err := r.free(); err != nil {
 			return fmt.Errorf("cpu: free scratch memory: %w", err)
 		}
-		grown, err := newRegion(4 * (n + n/4))
+		grown, err := newRegion(roomy)
 		if err != nil {
 			return err
 		}

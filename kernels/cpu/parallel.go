@@ -11,12 +11,15 @@ import (
 // threads is the number of goroutines that an operation runs on.
 func threads() int { return runtime.GOMAXPROCS(0) }
 
-// parallel runs task(0) ... task(n-1), each once, unless the backend has failed.
+// parallel runs task(0) ... task(n-1), each once, unless the backend has failed or is dry.
 // Tasks are handed out one by one, so they may differ in cost. Each goroutine has
 // need floats of scratch memory.
 func (b *backend) parallel(n, need int, task func(i int, scratch *C.float)) {
 	count := min(threads(), n)
-	if b.err != nil || !b.scratch(count, need) {
+	if b.dry { // another batch may have more tasks
+		count = threads()
+	}
+	if b.err != nil || !b.scratch(count, need) || b.dry {
 		return
 	}
 	if count <= 1 {

@@ -22,6 +22,11 @@ type Options struct {
 	// the forms that passes read, forward and, to train, backward: the same results
 	// sooner, for more memory.
 	Keeper kernels.Keeper
+	// Planner, if not nil, is the backend, of which Plan asks the scratch memory of passes.
+	Planner kernels.Planner
+	// Fullest is a batch as large as they come, for the Planner; nil means a conversation
+	// of MaxRows tokens.
+	Fullest *data.Batch
 }
 
 // A Model is a trunk, a head and room for one batch. It is for one goroutine.
@@ -80,7 +85,48 @@ func Plan(c Config, o Options) map[string]int64 {
 		used[tag] += n
 	}
 	used["activations"] += int64(firstPositions(c, o)) * int64(c.HeadDim) * int64(o.DType.Stat().Size())
+	if n := planScratch(c, o); n > 0 {
+		used[kernels.ScratchTag] = n
+	}
 	return used
+}
+
+// planScratch returns the scratch memory of passes over o.Fullest, by having the Planner
+// rehearse them. It is 0 if that cannot be known: without a Planner, and where tensors are
+// too large even to reserve addresses for.
+func planScratch(c Config, o Options) int64 {
+	if o.Planner == nil {
+		return 0
+	}
+	b, err := o.Planner.Plan(o.DType)
+	if err != nil {
+		return 0
+	}
+	defer b.Close()
+	if err := rehearse(b, c, o); err != nil {
+		return 0
+	}
+	return b.Used()[kernels.ScratchTag]
+}
+
+// rehearse issues the operations of a pass to b, forward and, to train, backward.
+func rehearse(b kernels.Backend, c Config, o Options) error {
+	batch := o.Fullest
+	if batch == nil {
+		conversation := data.Group{Answers: []data.Answer{{Tokens: make([]int32, o.MaxRows)}}}
+		batch = data.Pack([]data.Group{conversation}, true)
+	}
+	o.Keeper = nil // what is kept takes no scratch memory
+	m, err := New(b, c, o)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	scores, err := m.Forward(batch)
+	if err != nil || !o.Train {
+		return err
+	}
+	return m.Backward(scores)
 }
 
 // firstPositions is how many positions the first RoPE table has.
