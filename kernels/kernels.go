@@ -171,6 +171,13 @@ type Planner interface {
 	Plan(dt DType) (Backend, error)
 }
 
+// A ResidualAdder is a Backend that adds to the residual stream as it makes what is added.
+type ResidualAdder interface {
+	// MatMulAdd computes out = residual + a·bᵀ, to the bits of MatMul and of Add after it.
+	// out is neither of the others, and of their type.
+	MatMulAdd(out, residual, a, b Tensor)
+}
+
 // A Backend runs operations on one device.
 type Backend interface {
 	Name() string

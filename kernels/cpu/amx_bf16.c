@@ -106,6 +106,12 @@ static void block(float *sums, int set, int tall, const elem *a, const elem *b, 
 	block_fetching(sums, set, tall, a, b, steps, a, 0);
 }
 
+// put_pair rounds two vectors to the first n of 32 elements of c.
+INLINE void put_pair(elem *c, vec lo, vec hi, long n)
+{
+	_mm512_mask_storeu_epi16(c, first_halves(n), (__m512i)_mm512_cvtne2ps_pbh((__m512)hi, (__m512)lo));
+}
+
 // deliver writes or adds rows x cols of sums, blocks of [32][32], to c.
 static void deliver(const gemm_args *g, long i, long rows, long j, long cols, const float *sums)
 {
@@ -129,7 +135,11 @@ static void deliver(const gemm_args *g, long i, long rows, long j, long cols, co
 				lo += get_part(c, n);
 				hi += get_part(c + 16, n - 16);
 			}
-			_mm512_mask_storeu_epi16(c, first_halves(n), (__m512i)_mm512_cvtne2ps_pbh((__m512)hi, (__m512)lo));
+			put_pair(c, lo, hi, n);
+			if (g->residual) {
+				const elem *x = (const elem *)g->residual + (i + r) * g->n + j + l;
+				put_pair(c, get_part(x, n) + get_part(c, n), get_part(x + 16, n - 16) + get_part(c + 16, n - 16), n);
+			}
 		}
 }
 

@@ -132,6 +132,16 @@ static void block(float *c, long ldc, int accumulate, int packed, const float *a
 	}
 }
 
+// add_residual adds the residual of rows x nc elements of c, which are on their way into c's
+// rows from i and columns from j.
+static void add_residual(const gemm_args *g, elem *c, long i, long rows, long j, long nc)
+{
+	const elem *x = (const elem *)g->residual + i * g->n + j;
+	for (long r = 0; r < rows; r++, c += g->ldc, x += g->n)
+		for (long l = 0; l < nc; l += LANES)
+			put_part(c + l, get_part(x + l, nc - l) + get_part(c + l, nc - l), nc - l);
+}
+
 // kept_at is where the block of k from k0 of the kept columns from j begins.
 INLINE const float *kept_at(const gemm_args *g, long j, long k0)
 {
@@ -174,6 +184,8 @@ static void columns(float *c, long ldc, const gemm_args *g, long ilo, long ihi, 
 				rs = LDA;
 			}
 			block(c + (i - ilo) * ldc, ldc, g->accumulate || k0 > 0, g->packed, a, rs, rows, bp, nc, kc, edge, &next);
+			if (!BF16 && g->residual && k0 + kc >= g->k)
+				add_residual(g, (elem *)c + (i - ilo) * ldc, i, rows, j, nc);
 		}
 	}
 }
@@ -197,5 +209,7 @@ static void gemm(const gemm_args *g, long ilo, long ihi, long jlo, long jhi, flo
 		for (long i = 0; i < ihi - ilo; i++)
 			for (long l = 0; l < nc; l += LANES)
 				put_part(c + i * g->ldc + l, load_part(sums + i * NC + l, nc - l), nc - l);
+		if (g->residual)
+			add_residual(g, c, ilo, ihi - ilo, j, nc);
 	}
 }

@@ -11,13 +11,15 @@
 // is the same memory with the strides exchanged.
 typedef struct { const void *p; long rs, cs; } mat;
 
-// c[m,n] = a[m,k] * b[k,n], or += if accumulate. Rows of c are contiguous.
+// c[m,n] = a[m,k] * b[k,n], or += if accumulate, or the product is rounded and residual[m,n]
+// added. Rows of c are contiguous.
 typedef struct {
 	void *c;
 	long ldc;
 	mat a, b;
 	long m, n, k;
 	int accumulate;
+	const void *residual; // or NULL
 	int packed;  // a is the output of pack_rows
 	const float *kept; // all of b as pack_cols writes it, or NULL
 	int c_float; // c is float32 even where elements are bfloat16

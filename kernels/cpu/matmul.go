@@ -14,15 +14,35 @@ import (
 // MatMul computes out (+)= the product of a and b; see kernels.Trans.
 func (b *backend) MatMul(out, x, y kernels.Tensor, mode kernels.Trans, accumulate bool) {
 	g := b.operands(out, x, y, mode, accumulate)
-	m, n, k := int(g.m), int(g.n), int(g.k)
-	b.written(out)
 	switch {
-	case m == 0 || n == 0:
-		return
-	case k == 0 && accumulate:
-		return
-	case k == 0:
+	case g.k == 0 && accumulate:
+	case g.k == 0:
 		b.clear(out)
+	default:
+		b.multiply(g, out, y, mode)
+	}
+}
+
+// MatMulAdd computes out = residual + x·yᵀ; see kernels.ResidualAdder.
+func (b *backend) MatMulAdd(out, residual, x, y kernels.Tensor) {
+	g := b.operands(out, x, y, kernels.NT, false)
+	if !matrix(residual, b.act, out.Rows(), out.Cols()) || out.Stride != 0 {
+		panic(misfit("MatMulAdd", out, residual, x, y))
+	}
+	if g.k == 0 {
+		b.clear(out)
+		b.Add(out, residual, out)
+		return
+	}
+	g.residual = ptr(residual)
+	b.multiply(g, out, y, kernels.NT)
+}
+
+// multiply computes g, whose c is out and whose b is y.
+func (b *backend) multiply(g C.gemm_args, out, y kernels.Tensor, mode kernels.Trans) {
+	m, n := int(g.m), int(g.n)
+	b.written(out)
+	if m == 0 || n == 0 {
 		return
 	}
 	g.kept = b.packed(y, mode, &g)

@@ -157,8 +157,11 @@ func scatter(name string, c int, at operand, small bool) testCase {
 		run: func(b kernels.Backend, t []kernels.Tensor) { b.Scatter(t[0], t[1], t[2]) }}
 }
 
+// matmulSizes are rows, columns and the length of sums.
+var matmulSizes = [][3]int{{5, 7, 3}, {1, 1, 1}, {1, 66, 100}, {17, 5, 65}, {15, 33, 17}, {16, 32, 64}, {31, 65, 63}, {33, 47, 31}, {64, 200, 150}, {130, 70, 530}}
+
 func matmulCases() (cs []testCase) {
-	for i, s := range [][3]int{{5, 7, 3}, {1, 1, 1}, {1, 66, 100}, {17, 5, 65}, {15, 33, 17}, {16, 32, 64}, {31, 65, 63}, {33, 47, 31}, {64, 200, 150}, {130, 70, 530}} {
+	for i, s := range matmulSizes {
 		for mode, name := range []string{"NT", "NN", "TN"} {
 			for _, accumulate := range []bool{false, true} {
 				cs = append(cs, matmul(name, kernels.Trans(mode), s[0], s[1], s[2], accumulate, i == 0))

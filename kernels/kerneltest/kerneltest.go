@@ -7,7 +7,7 @@
 //	            within Tol; nothing but the outputs changes, and nothing around them
 //	nonfinite/  a NaN or an infinity in one operand reaches the same results
 //	exact/      the same bits whatever else is in the batch, with a shared or a
-//	            repeated prefix, when run again, and with weights kept
+//	            repeated prefix, when run again, with weights kept, and fused
 //	shapes/     operands that do not fit panic
 //	memory/     tensors start zeroed, are accounted by tag and cross unchanged
 //
@@ -30,7 +30,7 @@ type check struct {
 	run  func(b kernels.Backend, dt kernels.DType) []error
 }
 
-var checks = slices.Concat(valueChecks(), nonfiniteChecks(), exactChecks(), shapeChecks(), memoryChecks(), keptChecks())
+var checks = slices.Concat(valueChecks(), nonfiniteChecks(), exactChecks(), shapeChecks(), memoryChecks(), keptChecks(), residualChecks())
 
 // Run checks b, whose compute type is dt.
 func Run(t *testing.T, b kernels.Backend, dt kernels.DType) {

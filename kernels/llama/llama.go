@@ -30,8 +30,7 @@ func (m *Model) Forward(batch *data.Batch) ([]float64, error) {
 		w := layers.Get(l)
 		a, t := m.forward(l, w), m.rest(l)
 		b.SwiGLU(t.S, a.GU)
-		m.linear(t.Tmp, t.S, w.Down)
-		b.Add(m.res(l+1), a.Mid, t.Tmp)
+		m.addLinear(m.res(l+1), a.Mid, t.S, w.Down, t.Tmp)
 		layers.Release(l)
 	}
 	b.RMSNorm(v.final, v.rstd, m.res(m.Config.Layers), m.w.Norm, m.Config.Eps)
@@ -95,8 +94,7 @@ func (m *Model) forward(l int, w *block) acts {
 	if m.isLast(l) {
 		b.Embed(a.AttOut, a.Att, m.view.scored)
 	}
-	m.linear(t.Tmp, a.AttOut, w.Out)
-	b.Add(a.Mid, a.X, t.Tmp)
+	m.addLinear(a.Mid, a.X, a.AttOut, w.Out, t.Tmp)
 	b.RMSNorm(t.N, a.R2, a.Mid, w.MLPNorm, eps)
 	m.linear(a.GU, t.N, w.GateUp)
 	m.held[m.slot(l)] = l
@@ -188,6 +186,16 @@ func (m *Model) linear(y, x tensor, w linear) {
 	if exists(w.B) {
 		m.b.AddBias(y, w.B)
 	}
+}
+
+// addLinear computes y = residual + x·Wᵀ + B; tmp is like y.
+func (m *Model) addLinear(y, residual, x tensor, w linear, tmp tensor) {
+	if adder, ok := m.b.(kernels.ResidualAdder); ok && !exists(w.B) {
+		adder.MatMulAdd(y, residual, x, w.W)
+		return
+	}
+	m.linear(tmp, x, w)
+	m.b.Add(y, residual, tmp)
 }
 
 // linearBack computes the gradient of x, which may take x's place, and adds to those
