@@ -56,9 +56,9 @@ type Bound struct{ Forward, Queries, Keys float64 }
 // a whole step, where the table has its inner loop; see docs/cuda.md. Tensor cores of sm_89 are
 // half as fast as those of sm_80 beside the same shared memory, so nothing but them binds there.
 var bounds = map[string]map[int]Bound{
-	"sm_80":  {64: {1, 1, 1}, 96: {1, 1, 1}, 128: {1, 1, 1}, 256: {.71, .67, .84}},
+	"sm_80":  {64: {1, 1, 1}, 96: {1, 1, 1}, 128: {1, 1, 1}, 256: {1, .96, 1}},
 	"sm_89":  {64: {1, 1, 1}, 96: {1, 1, 1}, 128: {1, 1, 1}, 256: {1, 1, 1}},
-	"sm_90a": {64: {.67, .86, .62}, 96: {.67, .55, .63}, 128: {.63, .55, .67}, 256: {.35, .33, .42}},
+	"sm_90a": {64: {.67, .85, .62}, 96: {.67, .55, .64}, 128: {.63, .55, .67}, 256: {.62, .48, .53}},
 }
 
 // Bound returns that of heads of so many channels, which run as the next larger number that

@@ -25,6 +25,10 @@ struct QueryTile {
 
 constexpr int THREADS = 128, WARPS = THREADS / 32;
 
+// The warp of a thread, from one lane for all: the compiler sees that they agree, and keeps what
+// follows from it in registers of the warp.
+__device__ __forceinline__ int warp_number() { return __shfl_sync(0xffffffffu, threadIdx.x / 32, 0); }
+
 // The row of a key number. Numbers beyond the keys give the last of them: it is masked, and
 // its memory exists and belongs to the segment.
 __device__ __forceinline__ int key_row(const Keys& k, int number) {
@@ -57,18 +61,20 @@ template <int D> struct Layout {
 #endif
 	static constexpr int PER_ROW = D % 64 == 0 ? 8 : 4;  // threads that copy one row
 	static constexpr int CHUNKS = D / 8 / PER_ROW;       // by each of them
-	static constexpr int STEP = THREADS / PER_ROW;       // rows copied at a time
 };
 
-// Copies ROWS rows into shared memory by THREADS threads, of which this is one; zeros from
-// channel dim on. source(i) is where row i begins.
-template <int D, int ROWS, class F> __device__ __forceinline__ void load_tile(unsigned dst, int dim, F source, unsigned thread = threadIdx.x) {
+// Copies ROWS rows into shared memory by N threads, of which this is one; zeros from channel
+// dim on. source(i) is where row i begins.
+template <int D, int ROWS, int N = THREADS, class F> __device__ __forceinline__ void load_tile(unsigned dst, int dim, F source, unsigned thread = threadIdx.x) {
 	using L = Layout<D>;
 	const int r = thread / L::PER_ROW, c = thread % L::PER_ROW;
 	dst += r * L::ROW + c * 16;
 #pragma unroll
-	for (int i = 0; i < ROWS; i += L::STEP) {
-		const bf16* src = source(r + i) + c * 8;
+	for (int i = 0; i < ROWS; i += N / L::PER_ROW) {
+		const bf16* src = source(r + i);
+		as_one(src);
+		src += c * 8;
+		as_one(src);
 #pragma unroll
 		for (int k = 0; k < L::CHUNKS; k++)
 			cp_async_16(dst + i * L::ROW + k * L::PER_ROW * 16, src + k * L::PER_ROW * 8, (c + k * L::PER_ROW) * 8 < dim);

@@ -47,7 +47,7 @@ func (b *backend) Attention(out, lse, qkv kernels.Tensor, segs []kernels.Segment
 		}
 		operands := []headed{{o, rows * h.Q, true}, {q, rows * (h.Q + 2*h.KV), false}}
 		return b.through(h.Dim, operands, func(at []address, channels int32) error {
-			return b.launch(k.name, dim{plan.queries, h.KV, 1}, line(attentionThreads), k.shared,
+			return b.launch(k.name, dim{plan.queries, h.KV, 1}, line(k.threads), k.shared,
 				at[0], l, at[1], plan.queriesAt, int32(h.Q), int32(h.KV), channels, window(h), k.scale(h.Dim))
 		})
 	})
@@ -97,7 +97,7 @@ func (b *backend) launchBack(k backKernel, plan *attentionPlan, at []address, ls
 	}
 	operands := []any{at[0], at[1], stats, at[3]}
 	queries := slices.Concat(operands, []any{plan.queriesAt}, heads, factors)
-	if err := b.launch(k.name, byQueries, block, k.shared, queries...); err != nil {
+	if err := b.launch(k.name, byQueries, line(k.threads), k.shared, queries...); err != nil {
 		return err
 	}
 	keys := slices.Concat(operands, []any{plan.keysAt, plan.runsAt}, heads, factors)

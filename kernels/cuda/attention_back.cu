@@ -58,7 +58,10 @@ template <int D>
 __device__ __forceinline__ void attention_back_q(bf16* __restrict__ dqkv, const bf16* __restrict__ dout, const RowStat* __restrict__ stats,
                                                  const bf16* __restrict__ qkv, const QueryTile* __restrict__ tiles, int q_heads, int kv_heads, int dim,
                                                  int window, float scale, float scale_log2) {
-	constexpr int M = Back<D>::M, ROWS = Back<D>::ROWS, STEP = Back<D>::KEYS, ROW = Back<D>::ROW, STAGE = 2 * STEP * ROW;
+	constexpr int ROWS = Back<D>::ROWS, STEP = Back<D>::KEYS, ROW = Layout<D>::ROW, STAGE = 2 * STEP * ROW;
+	constexpr int C = Team<D>::CHANNELS, OWN = Team<D>::OWN;
+	constexpr bool HALVED = Team<D>::SPLIT > 1;
+	constexpr int W = HALVED ? STEP : 16;  // keys at a time
 	extern __shared__ __align__(128) unsigned char shared[];
 	__shared__ QueryTile t;  // not in registers, which are short: read again where they are used
 	__shared__ Group group;
@@ -66,10 +69,9 @@ __device__ __forceinline__ void attention_back_q(bf16* __restrict__ dqkv, const 
 	__shared__ int number[ROWS];  // key number of the row's own key
 	if (threadIdx.x == 0) t = tiles[blockIdx.x], group = Group::of(q_heads / kv_heads);
 	__syncthreads();
-	const int kv = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+	const int kv = blockIdx.y, warp = HALVED ? warp_number() : threadIdx.x / 32, lane = threadIdx.x % 32;
 	const unsigned stride = (q_heads + 2 * kv_heads) * dim, base = shared_address(shared);
-	const bf16 *k = qkv + (size_t)(q_heads + kv) * dim, *v = k + (size_t)kv_heads * dim;
-	const int head = kv * (q_heads / kv_heads);
+	const int head = kv * (q_heads / kv_heads), key_column = (q_heads + kv) * dim, value_column = key_column + kv_heads * dim;
 
 	// the rows of the block, from memory that the loop uses afterwards
 	load_tile<D, ROWS>(base, dim, [&](int i) {
@@ -83,10 +85,11 @@ __device__ __forceinline__ void attention_back_q(bf16* __restrict__ dqkv, const 
 	cp_async_commit();
 	cp_async_wait<0>();
 	__syncthreads();
-	const unsigned own = base + warp * 16 * M * ROW + lane_a<D>(), own_dout = own + ROWS * ROW;
-	unsigned q[M][D / 16][4], g[M][D / 16][4];
-	load_fragments<D>(q, own);
-	if (Back<D>::RESIDENT) load_fragments<D>(g, own_dout);
+	const Team<D> team{warp};
+	const unsigned own = base + team.row() * ROW + team.channel() * 2 + lane_a<D>(), own_dout = own + ROWS * ROW;
+	unsigned q[2][C / 16][4], g[2][C / 16][4];
+	load_fragments<C>(q, own, team.step() * ROW);
+	if (Back<D>::RESIDENT) load_fragments<C>(g, own_dout, team.step() * ROW);
 	if (threadIdx.x < ROWS) {
 		const int p = min(t.first + (int)threadIdx.x, t.end - 1);
 		stat[threadIdx.x] = stats[(size_t)(t.row + group.row(p)) * q_heads + head + group.head(p)];
@@ -97,15 +100,21 @@ __device__ __forceinline__ void attention_back_q(bf16* __restrict__ dqkv, const 
 	}
 	__syncthreads();
 
-	auto load = [&](int i) {
+	auto load = [&](unsigned dst, int column, int i) {
 		const Keys rows = t.keys;
-		const unsigned dst = base + (i & 1) * STAGE;
-		load_tile<D, STEP>(dst, dim, [&](int r) { return k + (size_t)(unsigned)key_row(rows, i * STEP + r) * stride; });
-		load_tile<D, STEP>(dst + STEP * ROW, dim, [&](int r) { return v + (size_t)(unsigned)key_row(rows, i * STEP + r) * stride; });
-		cp_async_commit();
+		load_tile<D, STEP>(dst, dim, [&](int r) { return qkv + (size_t)(unsigned)key_row(rows, i * STEP + r) * stride + column; });
 	};
-	float dq[M][D / 8][4] = {};
-	load(t.begin);
+	// A warp writes where it read last, or where a barrier of the block lies between.
+	Place* const mail = reinterpret_cast<Place*>(shared + 2 * ROWS * ROW);
+	Place *const mine = mail + warp * (W / 8), *const other = mail + team.partner() * (W / 8);
+	float dq[2][C / 8][4] = {};
+	// With half of the channels to a warp, registers have room for the products of dout with all keys
+	// of a tile, so what is read of dout serves them all. There is one stage then, of which values
+	// arrive while scores are computed, and keys while dout is multiplied.
+	auto stage = [&](int i) { return HALVED ? base : base + (i & 1) * STAGE; };
+	load(stage(t.begin) + STEP * ROW, value_column, t.begin);
+	if (!HALVED) load(stage(t.begin), key_column, t.begin);
+	cp_async_commit();
 	for (int i = t.begin; i < t.limit; i++) {
 #ifdef MUTANT_WAIT
 		cp_async_wait<1>();
@@ -113,39 +122,73 @@ __device__ __forceinline__ void attention_back_q(bf16* __restrict__ dqkv, const 
 		cp_async_wait<0>();
 #endif
 #ifndef MUTANT_BARRIER
-		__syncthreads();  // this stage is here, and nobody reads the other any more
+		__syncthreads();  // this stage, or its values, is here, and nobody reads the other, or the last keys, any more
 #endif
-		if (i + 1 < t.limit) load(i + 1);
-		const unsigned keys = base + (i & 1) * STAGE, values = keys + STEP * ROW;
-#pragma unroll(D == 128 ? 1 : STEP / 16)  // registers are short
-		for (int c = 0; c < STEP; c += 16) {
-			float s[M][2][4] = {}, d[M][2][4] = {};
-			scores<D>(s, q, keys + c * ROW + lane_b<D>());
-			if (Back<D>::RESIDENT) scores<D>(d, g, values + c * ROW + lane_b<D>());
-			else scores<D>(d, own_dout, values + c * ROW + lane_b<D>());
+		const unsigned keys = stage(i), values = keys + STEP * ROW;
+		if constexpr (HALVED) {
+			load(keys, key_column, i);
+		} else if (i + 1 < t.limit) {
+			load(stage(i + 1), key_column, i + 1);
+			load(stage(i + 1) + STEP * ROW, value_column, i + 1);
+		}
+		cp_async_commit();
+#pragma unroll(D == 128 ? 1 : STEP / W)  // registers are short
+		for (int c = 0; c < STEP; c += W) {
+			float s[OWN][W / 8][4], d[OWN][W / 8][4];
+			auto scores_of_queries = [&] {
 #pragma unroll
-			for (int h = 0; h < 2 * M; h++) {
-				const int row = (warp * M * 2 + h) * 8 + lane / 4;
+				for (int n = 0; n < W; n += 16) {
+					float x[2][2][4] = {};
+					scores<C>(x, q, keys + (c + n) * ROW + team.channel() * 2 + lane_b<D>());
+					give<D>(s, n / 8, x, other);
+				}
+			};
+			if (!HALVED) scores_of_queries();
+			float x[2][W / 8][4] = {};
+			if constexpr (Back<D>::RESIDENT) scores<C>(x, g, values + c * ROW + lane_b<D>());
+			else scores<C, W / 16>(x, own_dout, team.step() * ROW, values + c * ROW + team.channel() * 2 + lane_b<D>(), ROW);
+			give<D>(d, 0, x, mine);
+			if constexpr (HALVED) {
+				cp_async_wait<0>();
+				__syncthreads();  // the keys and the partner's sums are here, and nobody reads the values any more
+				if (i + 1 < t.limit) load(values, value_column, i + 1);
+				cp_async_commit();
+				get<D>(d, other);
+				scores_of_queries();
+				team.sync();
+				get<D>(s, mine);
+			}
+#pragma unroll
+			for (int h = 0; h < 2 * OWN; h++) {
+				const int row = team.row() + h * 8 + lane / 4;
 				const RowStat x = stat[row];
 #pragma unroll
-				for (int j = 0; j < 4; j++) {
+				for (int j = 0; j < W / 4; j++) {
 					float& w = d[h / 2][j / 2][h % 2 * 2 + j % 2];
 					w = exp2_approx(__fmaf_rn(s[h / 2][j / 2][h % 2 * 2 + j % 2], scale_log2, -x.lse)) * (w - x.delta);
 				}
 			}
 			if (i >= t.full)
 #pragma unroll
-				for (int h = 0; h < 2 * M; h++) {
-					const int last = number[(warp * M * 2 + h) * 8 + lane / 4] - i * STEP - c - lane % 4 * 2;
+				for (int h = 0; h < 2 * OWN; h++) {
+					const int last = number[team.row() + h * 8 + lane / 4] - i * STEP - c - lane % 4 * 2;
 #pragma unroll
-					for (int j = 0; j < 4; j++)
+					for (int j = 0; j < W / 4; j++)
 						if ((unsigned)(last - j / 2 * 8 - j % 2) >= (unsigned)window) d[h / 2][j / 2][h % 2 * 2 + j % 2] = 0.f;
 				}
-			accumulate<D>(dq, d, keys + c * ROW + lane_b_trans<D>());
+			unsigned w[W / 16][2][4];
+#pragma unroll
+			for (int n = 0; n < W / 16; n++) round<D>(w[n], d, 2 * n, mine);
+			if constexpr (HALVED) team.sync();
+#pragma unroll
+			for (int n = 0; n < W / 16; n++) {
+				take_other<D>(w[n], other[n]);
+				accumulate<C>(dq, w[n], keys + (c + n * 16) * ROW + team.channel() * 2 + lane_b_trans<D>());
+			}
 		}
 	}
 	__syncthreads();
-	store_rows<D>(shared, dq, scale, dim, [&](int i) -> bf16* {
+	store_rows<D>(shared, dq, scale, dim, team, [&](int i) -> bf16* {
 		const int p = t.first + i;
 		return p < t.end ? dqkv + (size_t)(unsigned)(t.row + group.row(p)) * stride + (head + group.head(p)) * dim : nullptr;
 	});

@@ -3,7 +3,8 @@
 // A warp with 32 keys of 64 channels has both sums of them. With more channels they do not fit
 // into its registers, so two warps share the keys: one has P and adds up dV, its partner takes P
 // from it, has dS and adds up dK. To both it is the same loop over tiles of queries, with the
-// operands exchanged; the partner is a tile behind, so that P lies there when it comes.
+// operands exchanged; the partner is a tile behind, so that P lies there when it comes. With 256
+// channels four share them: two have P and two dS, each half of the channels.
 
 // A tile of packed query rows from p on; there is none if run is the last's end.
 struct QueryStep {
@@ -55,22 +56,6 @@ template <int M> __device__ __forceinline__ void score_gradients(float (&x)[M][2
 	}
 }
 
-// Leaves P to the partner, of which the same lane takes it.
-template <int M> __device__ __forceinline__ void leave(float4* to, const float (&p)[M][2][4]) {
-#pragma unroll
-	for (int i = 0; i < 2 * M; i++) {
-		const float(&x)[4] = p[i / 2][i % 2];
-		to[i * 32 + threadIdx.x % 32] = make_float4(x[0], x[1], x[2], x[3]);
-	}
-}
-template <int M> __device__ __forceinline__ void take(float (&p)[M][2][4], const float4* from) {
-#pragma unroll
-	for (int i = 0; i < 2 * M; i++) {
-		const float4 x = from[i * 32 + threadIdx.x % 32];
-		p[i / 2][i % 2][0] = x.x, p[i / 2][i % 2][1] = x.y, p[i / 2][i % 2][2] = x.z, p[i / 2][i % 2][3] = x.w;
-	}
-}
-
 // Sets to 0 what a query does not see; first is the warp's first key row of the tile.
 template <int M> __device__ __forceinline__ void hide(float (&x)[M][2][4], const SeenKeys* seen, int first) {
 	const int lane = threadIdx.x % 32;
@@ -91,8 +76,9 @@ template <int D>
 __device__ __forceinline__ void attention_back_kv(bf16* __restrict__ dqkv, const bf16* __restrict__ dout, const RowStat* __restrict__ stats,
                                                   const bf16* __restrict__ qkv, const KeyTile* __restrict__ tiles, const QueryRun* __restrict__ runs,
                                                   int q_heads, int kv_heads, int dim, int window, float scale, float scale_log2) {
-	constexpr int M = Back<D>::M, ROWS = Back<D>::ROWS, STEP = Back<D>::QUERIES, ROW = Back<D>::ROW, TILE = STEP * ROW;
-	constexpr bool PAIRED = Back<D>::PAIRED;
+	constexpr int ROWS = Back<D>::ROWS, STEP = Back<D>::QUERIES, ROW = Layout<D>::ROW, TILE = STEP * ROW;
+	constexpr int C = Team<D>::CHANNELS, OWN = Team<D>::OWN;
+	constexpr bool PAIRED = Back<D>::PAIRED, HALVED = Team<D>::SPLIT > 1;
 	constexpr int SUMS = PAIRED ? 1 : 2;    // of a warp: dV or dK, or both
 	constexpr int STAGES = PAIRED ? 3 : 2;  // a tile that arrives, and what is multiplied
 	static_assert(PAIRED || STAGES * 2 * TILE <= ROWS * ROW, "values stay in shared memory, behind the stages");
@@ -117,9 +103,10 @@ __device__ __forceinline__ void attention_back_kv(bf16* __restrict__ dqkv, const
 	cp_async_commit();
 	cp_async_wait<0>();
 	__syncthreads();
-	const unsigned own = base + (partner * ROWS + warp * 16 * M) * ROW + lane_a<D>(), own_values = own + ROWS * ROW;
-	unsigned a[M][D / 16][4];
-	load_fragments<D>(a, own);
+	const Team<D> team{warp};
+	const unsigned rows = base + (partner * ROWS + team.row()) * ROW + team.channel() * 2 + lane_a<D>(), values = rows + ROWS * ROW;
+	unsigned a[2][C / 16][4];
+	load_fragments<C>(a, rows, team.step() * ROW);
 	__syncthreads();
 
 	auto load = [&](const QueryStep& s) {
@@ -141,11 +128,12 @@ __device__ __forceinline__ void attention_back_kv(bf16* __restrict__ dqkv, const
 		}
 		cp_async_commit();
 	};
-	// P of two tiles, as a warp's lanes hold it
-	constexpr int PER_WARP = M * 2 * 32, PER_TILE = WARPS * STEP / 16 * PER_WARP;
-	float4* const kept = reinterpret_cast<float4*>(shared + STAGES * 2 * TILE) + warp * STEP / 16 * PER_WARP;
+	// P of two tiles of queries, and what the halves of a row's channels exchange
+	constexpr int PER_CHUNK = OWN * 2, PER_WARP = STEP / 16 * PER_CHUNK;
+	Place* const kept = reinterpret_cast<Place*>(shared + STAGES * 2 * TILE) + warp * PER_WARP;
+	Place(*const mail)[2] = reinterpret_cast<Place(*)[2]>(shared + STAGES * 2 * TILE) + WARPS * PER_WARP + partner * WARPS;
 
-	float sum[SUMS][M][D / 8][4] = {};
+	float sum[SUMS][2][C / 8][4] = {};
 	QueryStep now = {t.first_run, 0, 0}, before = {t.end_run, 0, 0};
 	if (now.run < t.end_run) {
 		now.p = runs[now.run].first;
@@ -170,30 +158,45 @@ __device__ __forceinline__ void attention_back_kv(bf16* __restrict__ dqkv, const
 		if (s.run < t.end_run) {
 			const unsigned tile = base + s.stage * 2 * TILE;
 #ifdef MUTANT_EXCHANGE
-			float4* const p = kept;
+			Place* const p = kept;
 #else
-			float4* const p = kept + ((n ^ partner) & 1) * PER_TILE;
+			Place* const p = kept + ((n ^ partner) & 1) * WARPS * PER_WARP;
 #endif
 			const bool partly = s.p < runs[s.run].full_begin || s.p + STEP > runs[s.run].full_end;
 #pragma unroll(D == 128 ? 1 : STEP / 16)  // registers are short
 			for (int c = 0; c < STEP; c += 16) {
-				float x[SUMS][M][2][4] = {};  // rows are keys, columns are queries
-				scores<D>(x[0], a, tile + partner * TILE + c * ROW + lane_b<D>());
-				if constexpr (!PAIRED) scores<D>(x[1], own_values, tile + TILE + c * ROW + lane_b<D>());
+				float x[SUMS][2][2][4] = {}, own[SUMS][OWN][2][4];  // rows are keys, columns are queries
+				scores<C>(x[0], a, tile + partner * TILE + c * ROW + team.channel() * 2 + lane_b<D>());
+				give<D>(own[0], 0, x[0], mail[team.partner()]);
+				if constexpr (!PAIRED) {
+					scores<C, 1>(x[1], values, 16 * ROW, tile + TILE + c * ROW + lane_b<D>(), ROW);
+					give<D>(own[1], 0, x[1], mail[team.partner()]);
+				}
+				if constexpr (HALVED) team.sync();
+				get<D>(own[0], mail[warp]);
 				const RowStat* of = &stat[s.stage][c];
 				if (partner) {
-					float w[M][2][4];
-					take(w, p + c / 16 * PER_WARP);
-					score_gradients(x[0], w, of);
+					float w[OWN][2][4];
+#pragma unroll
+					for (int i = 0; i < PER_CHUNK; i++) take(w[i / 2][i % 2], p[c / 16 * PER_CHUNK + i]);
+					score_gradients(own[0], w, of);
 				} else {
-					weights(x[0], of, scale_log2);
-					if constexpr (PAIRED) leave(p + c / 16 * PER_WARP, x[0]);
-					else score_gradients(x[1], x[0], of);
+					weights(own[0], of, scale_log2);
+					if constexpr (PAIRED) {
+#pragma unroll
+						for (int i = 0; i < PER_CHUNK; i++) leave(p[c / 16 * PER_CHUNK + i], own[0][i / 2][i % 2]);
+					} else {
+						score_gradients(own[1], own[0], of);
+					}
 				}
 #pragma unroll
 				for (int o = 0; o < SUMS; o++) {
-					if (partly) hide(x[o], &seen[s.stage][c], warp * 16 * M);
-					accumulate<D>(sum[o], x[o], tile + !second(o) * TILE + c * ROW + lane_b_trans<D>());
+					if (partly) hide(own[o], &seen[s.stage][c], team.row());
+					unsigned w[2][4];
+					round<D>(w, own[o], 0, mail[warp]);
+					if constexpr (HALVED) team.sync();
+					take_other<D>(w, mail[team.partner()][0]);
+					accumulate<C>(sum[o], w, tile + !second(o) * TILE + c * ROW + team.channel() * 2 + lane_b_trans<D>());
 				}
 			}
 		}
@@ -202,7 +205,7 @@ __device__ __forceinline__ void attention_back_kv(bf16* __restrict__ dqkv, const
 	__syncthreads();
 #pragma unroll
 	for (int o = 0; o < SUMS; o++)
-		store_rows<D>(shared + second(o) * ROWS * ROW, sum[o], second(o) ? scale : 1.f, dim,
+		store_rows<D>(shared + second(o) * ROWS * ROW, sum[o], second(o) ? scale : 1.f, dim, team,
 		              [&](int i) { return i < t.rows ? dqkv + row(i) + (second(o) ? key_column : value_column) : nullptr; });
 	const int chunks = group.heads * dim / 8;  // rows that are keys only
 	for (int i = threadIdx.x / 32; i < min(t.rows, t.query - t.row); i += Back<D>::BLOCK / 32)

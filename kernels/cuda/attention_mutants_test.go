@@ -49,6 +49,9 @@ func TestAttentionChild(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if err := attentionError(t, b, kernels.BF16, 256); err != nil {
+		t.Errorf("256 channels: %v", err)
+	}
 }
 
 // child runs TestAttentionChild and returns what it prints, and whether it passes.
@@ -74,16 +77,19 @@ func TestAttentionInOtherOrders(t *testing.T) {
 var attentionMutants = []struct{ file, name, want string }{
 	{"attention", "WAIT", "cp.async"},
 	{"attention", "BARRIER", "race|cp.async|never wrote"},
+	{"attention", "PAIR", "race|never wrote"},
 	{"attention", "CAUSAL", "values/Attention/.*: (relative error|element)"},
 	{"attention", "PREFIX", "values/Attention/.*: (relative error|element)"},
 	{"attention", "LAST_HEAD", "never wrote|values/Attention/.*: (relative error|element)"},
 	{"attention_back", "WAIT", "cp.async"},
 	{"attention_back", "BARRIER", "race|cp.async|never wrote"},
+	{"attention_back", "PAIR", "race|never wrote"},
 	{"attention_back", "CAUSAL", "values/AttentionBack/.*: (relative error|element)"},
 	{"attention_back", "PREFIX", "values/AttentionBack/.*: (relative error|element)"},
 	{"attention_back", "LANES", "values/AttentionBack/.*: (relative error|element)"},
 	{"attention_back_kv", "WAIT", "cp.async"},
 	{"attention_back_kv", "BARRIER", "race|cp.async|never wrote"},
+	{"attention_back_kv", "PAIR", "race|never wrote"},
 	{"attention_back_kv", "EXCHANGE", "race"},
 	{"attention_back_kv", "CAUSAL", "values/AttentionBack/.*: (relative error|element)"},
 	{"attention_f32", "PREFIX", "values/Attention/.*: (relative error|element)"},

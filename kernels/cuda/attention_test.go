@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -101,34 +102,45 @@ func TestAttentionOfAllHeadSizes(t *testing.T) {
 	for _, dt := range types {
 		b := newBackend(t, dt)
 		for _, channels := range []int{24, 64, 72, 96, 128, 200, 256} {
-			h := kernels.Heads{Q: 6, KV: 2, Dim: channels}
 			t.Run(fmt.Sprintf("%v/%d channels", dt, channels), func(t *testing.T) {
-				got := attend(t, b, dt, attentionBatch, attentionRows, h, 0)
-				want := attend(t, reference.New(kernels.F64), kernels.F64, attentionBatch, attentionRows, h, 0)
-				for _, c := range []struct {
-					what      string
-					got, want []byte
-					dt        kernels.DType
-					class     kerneltest.Class
-				}{
-					{"out", got.out, want.out, dt, kerneltest.Attending},
-					{"lse", got.lse, want.lse, kernels.F32, kerneltest.Attending},
-					{"dqkv", got.dqkv, want.dqkv, dt, kerneltest.AttendingBack},
-				} {
-					if e, tol := relative(c.got, c.dt, c.want), kerneltest.Tol[c.dt][c.class]; !(e <= tol) {
-						t.Errorf("%s: relative error %.2g > %.2g", c.what, e, tol)
-					}
+				if err := attentionError(t, b, dt, channels); err != nil {
+					t.Error(err)
 				}
 			})
 		}
 	}
 }
 
+// attentionError returns how attention over attentionBatch is wrong beyond tolerance, without a
+// window and with one that hides the first tiles of keys.
+func attentionError(t *testing.T, b kernels.Backend, dt kernels.DType, channels int) (err error) {
+	for _, window := range []int{0, 20} {
+		h := kernels.Heads{Q: 6, KV: 2, Dim: channels, Window: window}
+		got := attend(t, b, dt, attentionBatch, attentionRows, h, 0)
+		want := attend(t, reference.New(kernels.F64), kernels.F64, attentionBatch, attentionRows, h, 0)
+		for _, c := range []struct {
+			what      string
+			got, want []byte
+			dt        kernels.DType
+			class     kerneltest.Class
+		}{
+			{"out", got.out, want.out, dt, kerneltest.Attending},
+			{"lse", got.lse, want.lse, kernels.F32, kerneltest.Attending},
+			{"dqkv", got.dqkv, want.dqkv, dt, kerneltest.AttendingBack},
+		} {
+			if e, tol := relative(c.got, c.dt, c.want), kerneltest.Tol[c.dt][c.class]; !(e <= tol) {
+				err = errors.Join(err, fmt.Errorf("%s with window %d: relative error %.2g > %.2g", c.what, window, e, tol))
+			}
+		}
+	}
+	return err
+}
+
 // kerneltest's operands begin at odd elements and so pass through copies; those of a network
 // do not.
 func TestAttentionInPlaceIsThatOfCopies(t *testing.T) {
 	b := newBackend(t, kernels.BF16)
-	for _, channels := range []int{64, 72, 128} {
+	for _, channels := range []int{64, 72, 128, 256} {
 		h := kernels.Heads{Q: 4, KV: 2, Dim: channels}
 		in := attend(t, b, kernels.BF16, attentionBatch, attentionRows, h, 0)
 		copied := attend(t, b, kernels.BF16, attentionBatch, attentionRows, h, 1)

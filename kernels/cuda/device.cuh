@@ -33,6 +33,9 @@ __device__ __forceinline__ unsigned shared_address(const void* p) { return (unsi
 __device__ __forceinline__ void cp_async_16(unsigned dst, const void* src, bool valid) {
 	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(valid ? 16 : 0) : "memory");
 }
+// Keeps the compiler from taking p apart: what is a constant away from it is addressed from it,
+// where each would have had registers of its own.
+template <class T> __device__ __forceinline__ void as_one(T*& p) { asm("" : "+l"(p)); }
 // Copies 8 bytes.
 __device__ __forceinline__ void cp_async_8(unsigned dst, const void* src) {
 	asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(dst), "l"(src) : "memory");
@@ -55,6 +58,10 @@ __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const unsigned (&a)[
 	             : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
 	             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+
+// Waits until as many threads, whole warps, have come to the barrier of that number, which is
+// 1 to 15: __syncthreads has 0.
+__device__ __forceinline__ void sync_some(int barrier, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }
 
 // ---- packs of eight elements
 

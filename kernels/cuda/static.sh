@@ -23,8 +23,9 @@
 #            in which it is issued: the share of the peak that it cannot exceed. It counts
 #            both sides of branches, and it is a bound, not a forecast.
 #   shared%  the same with the cycles in which shared memory, which four warps share, delivers
-#            128 bytes each to ldmatrix and takes them from cp.async: another bound. Where warps
-#            work in pairs it has what one stores for its partner, which loads as much.
+#            128 bytes each to ldmatrix and takes them from cp.async: another bound. It also has
+#            what a warp stores for its partner in pieces of 16 bytes: once where one of two stores
+#            and the other loads, twice with 256 channels, where both do both.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -91,6 +92,7 @@ describe() {
 			# does 256 of them a cycle on an A100, 512 on an H100
 			cycles = tensor * (arch == "sm_80" ? 8 : 4)
 			lines = loops ? 4 * share("^(LDSM.*[.]4$|LDGSTS.*[.]128$|STS[.]128$)", at) : 0
+			if (loops && kernel ~ /_256$/) lines += 4 * share("^STS[.]128$", at)
 			printf "%-28s %-6s %4d %5d %6d %6d %5d %4d | %5d %6d %5d %5d %5d %6.0f%% %6.0f%%%s\n", kernel, arch, regs[kernel], spill[kernel], smem, b, b * threads[kernel] / 32, fchk,
 				len, tensor, loops ? share("^LDSM", at) : 0, loops ? share("^MUFU", at) : 0, loops ? share("^F(FMA|ADD|MUL|MNMX|SEL)", at) : 0, len ? 100 * least(1, cycles / len) : 0, lines ? 100 * least(1, cycles / (4 * lines)) : 0,
 				(spill[kernel] > 0 || b < 1 || (tensor && share("^FCHK", at)) ? " FLAW" : "")
