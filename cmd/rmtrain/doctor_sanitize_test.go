@@ -264,5 +264,5 @@ func TestOnlyTakesChecksByName(t *testing.T) {
 	if err != nil || fmt.Sprint(names) != "[recorded bits, float32]" || r.Only != "recorded bits, f" {
 		t.Errorf("%q, %v: %+v", names, err, r)
 	}
-	fails(t, []string{"doctor", "--device", "cpu", "--only", "no such", "--output", t.TempDir()}, `--only "no such"`, "doctor.md has their names")
+	fails(t, []string{"doctor", "--device", "cpu", "--only", "no such", "--output", t.TempDir()}, `--only "no such"`, "choose from processor; memory;")
 }
