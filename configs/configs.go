@@ -18,7 +18,7 @@ type Run struct {
 // Model says what is trained.
 type Model struct {
 	NameOrPath       string `mapstructure:"name_or_path" json:"name_or_path" kind:"path" required:"true" aka:"model model_name model_name_or_path base_model" doc:"Hugging Face folder of a Llama, Mistral or Qwen2 chat model, a hub id, or a reward model to go on with"`
-	DType            string `mapstructure:"dtype" json:"dtype" default:"bfloat16" oneof:"float32 bfloat16" aka:"bf16 fp16 torch_dtype precision" doc:"storage of weights and activations; sums are float32, and bfloat16 weights have a float32 master copy"`
+	DType            string `mapstructure:"dtype" json:"dtype" default:"bfloat16" oneof:"float32 bfloat16" aka:"bf16 fp16 torch_dtype precision" doc:"storage of weights and activations; sums are float32, and bfloat16 weights have a float32 master copy (but see train.stochastic_rounding)"`
 	ValueHeadInit    string `mapstructure:"value_head_init" json:"value_head_init" default:"normal" oneof:"zeros normal" doc:"a new value head: zeros, or normal with standard deviation 1/sqrt(hidden_size+1); a head that the model has is kept"`
 	MaxPositionCheck bool   `mapstructure:"max_position_check" json:"max_position_check" default:"true" doc:"refuse a data.max_length above the model's max_position_embeddings"`
 }
@@ -65,9 +65,10 @@ type Train struct {
 	AdamBeta1          float64  `mapstructure:"adam_beta1" json:"adam_beta1" default:"0.9" min:"0" below:"1" aka:"beta1 betas adam_betas" doc:"decay of the first moment"`
 	AdamBeta2          float64  `mapstructure:"adam_beta2" json:"adam_beta2" default:"0.999" min:"0" below:"1" doc:"decay of the second moment"`
 	AdamEpsilon        float64  `mapstructure:"adam_epsilon" json:"adam_epsilon" default:"1e-8" above:"0" aka:"eps" doc:"added to the root of the second moment"`
+	StochasticRounding bool     `mapstructure:"stochastic_rounding" json:"stochastic_rounding" default:"false" aka:"bf16_stochastic_round stochastic_round" doc:"bfloat16 weights without a float32 master copy: an updated weight is rounded up or down at random, with the probability of how near it is; saves 4 bytes a parameter; only with model.dtype bfloat16"`
 	MaxGradNorm        float64  `mapstructure:"max_grad_norm" json:"max_grad_norm" default:"1" min:"0" aka:"grad_clip clip gradient_clipping" doc:"clip the global norm of gradients; 0 does not"`
 	Freeze             []string `mapstructure:"freeze" json:"freeze" kind:"freeze" aka:"freeze_layers num_unfrozen" doc:"what is not trained: embed, norm (the last one), a layer such as 3, or a range of layers such as 0-41"`
-	Seed               int      `mapstructure:"seed" json:"seed" default:"0" min:"0" doc:"initialization of a new value head"`
+	Seed               int      `mapstructure:"seed" json:"seed" default:"0" min:"0" doc:"initialization of a new value head, and the random numbers of stochastic_rounding"`
 	LoggingSteps       int      `mapstructure:"logging_steps" json:"logging_steps" default:"10" min:"1" aka:"log_every" doc:"steps between log lines"`
 	ReportTo           []string `mapstructure:"report_to" json:"report_to" default:"jsonl" kind:"report" aka:"logger loggers log_with" doc:"where metrics go: jsonl (output_dir/metrics.jsonl, written in any case), tensorboard (event files in output_dir/tensorboard)"`
 	EvalSteps          int      `mapstructure:"eval_steps" json:"eval_steps" default:"0" min:"0" doc:"steps between evaluations; 0 evaluates at the end only"`

@@ -75,6 +75,8 @@ func TestMistakesInFiles(t *testing.T) {
 			`train.share_prefix = 1 (run.yaml:4): is not a boolean; allowed is true or false`}},
 		{"word for a boolean", withTrain("share_prefix: yes"), []string{
 			`train.share_prefix = "yes" (run.yaml:4): is not a boolean; allowed is true or false`}},
+		{"stochastic rounding of float32", strings.Replace(withTrain("stochastic_rounding: true"), "./model", "./model, dtype: float32", 1), []string{
+			`train.stochastic_rounding = true (run.yaml:4): rounds to bfloat16, but model.dtype is float32: leave it out, or set model.dtype to bfloat16`}},
 		{"GPU without a number", required + "device: cuda:N", []string{
 			`device = "cuda:N" (run.yaml:5): is not allowed; did you mean cuda? Allowed is one of auto, cpu, cuda, cuda:N`}},
 		{"boolean for a text", required + "device: true", []string{

@@ -63,6 +63,10 @@ var rules = []rule{
 		return when(r.Train.WarmupSteps > 0 && r.Train.WarmupRatio > 0,
 			"cannot be combined with train.warmup_ratio: give one of them")
 	}},
+	{[]string{"train.stochastic_rounding", "model.dtype"}, func(r *Run) string {
+		return when(r.Train.StochasticRounding && r.Model.DType != "bfloat16",
+			"rounds to bfloat16, but model.dtype is %s: leave it out, or set model.dtype to bfloat16", r.Model.DType)
+	}},
 	{[]string{"train.eval_steps", "data.eval", "data.eval_prompts"}, func(r *Run) string {
 		return when(r.Train.EvalSteps > 0 && !r.evaluates(), "needs something to evaluate on: set data.eval or data.eval_prompts")
 	}},

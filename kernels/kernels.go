@@ -198,4 +198,10 @@ type AdamW struct {
 	M, V, Grad                                    Tensor
 	LR, Beta1, Beta2, Eps, WeightDecay, GradScale float64
 	Step                                          int // from 1
+	// Stochastic updates a BF16 Param that has no Master: in float32, to the bits that a
+	// master of Param's value would get, and rounded by the Dither of Seed and Step, where
+	// an element's index is that in Param. So an update that is too small for bfloat16 is
+	// made on average.
+	Stochastic bool
+	Seed       uint64
 }

@@ -23,6 +23,14 @@ import (
 
 const vocab = 19
 
+// A storage is how trained weights are kept.
+type storage struct {
+	dtype      kernels.DType
+	stochastic bool // without a master
+}
+
+var storages = []storage{{kernels.F32, false}, {kernels.BF16, false}, {kernels.BF16, true}}
+
 var tiny = llama.Config{
 	Layers: 2, Hidden: 8, FFN: 12, Heads: 2, KVHeads: 1, HeadDim: 4, Vocab: vocab, MaxPositions: 32, Eps: 1e-5,
 	PadTokenID: -1, InvFreq: []float32{1, 0.01},

@@ -30,6 +30,9 @@ func identity(in Inputs, total int) map[string]string {
 	c := in.Config
 	addSettings(id, "loss", c.Loss)
 	addSettings(id, "train", c.Train)
+	if !c.Train.StochasticRounding {
+		delete(id, "train.stochastic_rounding") // states from before it was a setting go on
+	}
 	id["model.dtype"] = c.Model.DType
 	id["model.value_head_init"] = c.Model.ValueHeadInit
 	id["data.seed"] = fmt.Sprint(c.Data.Seed)

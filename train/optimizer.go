@@ -3,6 +3,7 @@ package train
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"math"
 
 	"rmtrain/configs"
@@ -19,7 +20,8 @@ const normBytes = 8
 // A slot is a trained parameter with its optimizer state.
 type slot struct {
 	llama.Param
-	master, m, v kernels.Tensor // master has no memory unless the weights are bfloat16
+	master, m, v kernels.Tensor // master has no memory unless hasMaster
+	seed         uint64         // of stochastic rounding
 }
 
 // An optimizer is AdamW over every parameter with a gradient.
@@ -54,9 +56,13 @@ func allocateOptimizer(b kernels.Backend, c configs.Train, params []llama.Param)
 			continue
 		}
 		s := slot{Param: p}
+		if c.StochasticRounding && p.Weight.DType != kernels.BF16 {
+			return o, fmt.Errorf("train.stochastic_rounding rounds to bfloat16, but weights are %v (leave it out, or set model.dtype to bfloat16)", p.Weight.DType)
+		}
+		s.seed = roundingSeed(c.Seed, p.Name)
 		stat := p.Weight.DType.Stat()
 		s.m, s.v = a.alloc(stat, p.Weight.Shape), a.alloc(stat, p.Weight.Shape)
-		if p.Weight.DType == kernels.BF16 {
+		if hasMaster(c, p.Weight.DType) {
 			s.master = a.alloc(kernels.F32, p.Weight.Shape)
 		}
 		o.slots = append(o.slots, s)
@@ -67,11 +73,24 @@ func allocateOptimizer(b kernels.Backend, c configs.Train, params []llama.Param)
 	return o, a.err
 }
 
+// hasMaster tells whether parameters of type dt are rounded from a float32 copy.
+func hasMaster(c configs.Train, dt kernels.DType) bool {
+	return dt == kernels.BF16 && !c.StochasticRounding
+}
+
+// roundingSeed gives every parameter of a run random numbers of its own.
+func roundingSeed(seed int, name string) uint64 {
+	h := fnv.New64a()
+	h.Write(binary.LittleEndian.AppendUint64(nil, uint64(seed)))
+	h.Write([]byte(name))
+	return h.Sum64()
+}
+
 // stateBytes is what the optimizer keeps per element of a parameter of type dt:
-// two moments, and a master copy of bfloat16.
-func stateBytes(dt kernels.DType) int64 {
+// two moments, and a master copy if it has one.
+func stateBytes(c configs.Train, dt kernels.DType) int64 {
 	n := 2 * dt.Stat().Size()
-	if dt == kernels.BF16 {
+	if hasMaster(c, dt) {
 		n += kernels.F32.Size()
 	}
 	return int64(n)
@@ -153,6 +172,7 @@ func (o *optimizer) update(n int, lr, scale float64) error {
 			Param: s.Weight, Master: s.master, M: s.m, V: s.v, Grad: s.Grad,
 			LR: lr, Beta1: o.c.AdamBeta1, Beta2: o.c.AdamBeta2, Eps: o.c.AdamEpsilon,
 			WeightDecay: decay, GradScale: scale, Step: n,
+			Stochastic: o.c.StochasticRounding, Seed: s.seed,
 		})
 	}
 	if err := o.b.Sync(); err != nil {

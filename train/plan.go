@@ -107,7 +107,7 @@ func Plan(c configs.Run, mc llama.Config, o llama.Options, train *data.Dataset) 
 	if o.MaxAnswers == 0 {
 		o.MaxAnswers = f.MaxAnswers
 	}
-	f.Memory = Memory(mc, o)
+	f.Memory = Memory(c.Train, mc, o)
 	return f, nil
 }
 
@@ -150,7 +150,7 @@ func fullest(groups []data.Group, rows int, share bool) *data.Batch {
 
 // Memory returns the bytes by purpose that a model and its optimizer take. Options have
 // the MaxRows and MaxAnswers of the largest micro-batch.
-func Memory(mc llama.Config, o llama.Options) map[string]int64 {
+func Memory(c configs.Train, mc llama.Config, o llama.Options) map[string]int64 {
 	m := llama.Plan(mc, o)
 	m[optimizerTag] += normBytes
 	for _, p := range llama.Table(mc) {
@@ -161,7 +161,7 @@ func Memory(mc llama.Config, o llama.Options) map[string]int64 {
 		for _, n := range p.Shape {
 			elements *= int64(n)
 		}
-		m[optimizerTag] += elements * stateBytes(o.DType)
+		m[optimizerTag] += elements * stateBytes(c, o.DType)
 	}
 	return m
 }

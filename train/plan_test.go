@@ -7,7 +7,6 @@ import (
 
 	"rmtrain/configs"
 	"rmtrain/data"
-	"rmtrain/kernels"
 	"rmtrain/kernels/llama"
 )
 
@@ -67,10 +66,11 @@ func TestAnEpochReadsEveryGroupOnce(t *testing.T) {
 // The forecast is what a run does.
 func TestForecastIsWhatARunTakes(t *testing.T) {
 	t.Parallel()
-	for _, dt := range []kernels.DType{kernels.F32, kernels.BF16} {
+	for _, s := range storages {
+		dt := s.dtype
 		w := newWorld(t, dt)
 		c := baseConfig(t.TempDir())
-		c.Train.MaxTokensPerBatch = 40
+		c.Train.MaxTokensPerBatch, c.Train.StochasticRounding = 40, s.stochastic
 		var err error
 		w.frozen, err = Frozen([]string{"0"}, tiny.Layers)
 		check(t, err)

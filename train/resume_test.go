@@ -49,9 +49,11 @@ func moments(t testing.TB, in Inputs, step int) map[string][]byte {
 
 func TestResumeGivesTheSameBits(t *testing.T) {
 	t.Parallel()
-	for dt, stops := range map[kernels.DType][]int{kernels.BF16: {1, 2, 3, 4, 5, 6}, kernels.F32: {3}} {
+	for s, stops := range map[storage][]int{{kernels.BF16, false}: {1, 2, 3, 4, 5, 6}, {kernels.BF16, true}: {2, 5}, {kernels.F32, false}: {3}} {
+		dt := s.dtype
 		w := newWorld(t, dt)
 		c := baseConfig(t.TempDir())
+		c.Train.StochasticRounding = s.stochastic
 		c.Train.EvalSteps, c.Train.SaveSteps, c.Train.LoggingSteps = 3, 4, 4
 		whole, want := w.run(c)
 		if whole.Step != 6 {

@@ -140,14 +140,15 @@ func TestOrderWithinAStepDoesNotMatter(t *testing.T) {
 
 func TestRunsAreEqualToTheBit(t *testing.T) {
 	t.Parallel()
-	for _, dt := range []kernels.DType{kernels.F32, kernels.BF16} {
-		w := newWorld(t, dt)
+	for _, s := range storages {
+		w := newWorld(t, s.dtype)
 		c, again := baseConfig(t.TempDir()), baseConfig(t.TempDir())
+		c.Train.StochasticRounding, again.Train.StochasticRounding = s.stochastic, s.stochastic
 		_, want := w.run(c)
 		_, got := w.run(again)
 		sameBits(t, got, want)
 		if a, b := metrics(t, c.Train.OutputDir), metrics(t, again.Train.OutputDir); !slices.Equal(a, b) {
-			t.Errorf("%v: metrics differ: %q and %q", dt, a, b)
+			t.Errorf("%+v: metrics differ: %q and %q", s, a, b)
 		}
 	}
 }

@@ -127,6 +127,10 @@ func TestDryRunForAGPUThatIsNotHere(t *testing.T) {
 			t.Errorf("no %q in\n%s", line, got)
 		}
 	}
+	// Without the master copy it is 4 less.
+	if text := dry("--gpu", "h200-141gb", "--set", "train.stochastic_rounding=true"); !regexp.MustCompile(` optimizer +252\.\d GiB\n`).MatchString(text) {
+		t.Errorf("with stochastic rounding:\n%s", text)
+	}
 	// What is advised fits, and with one layer less it would not.
 	advice := regexp.MustCompile(`would fit:(.*), which takes (\d+\.\d) GiB`).FindStringSubmatch(got)
 	if advice == nil {

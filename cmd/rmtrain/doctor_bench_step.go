@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"rmtrain/configs"
 	"rmtrain/data"
 	"rmtrain/kernels"
 	"rmtrain/kernels/llama"
@@ -97,7 +98,7 @@ func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape
 	o.Planner, _ = b.(kernels.Planner)
 	all := c.Layers
 	available, _ := memoryOf(b)
-	for ; c.Layers > 0 && !fits(train.Memory(c, o), available); c.Layers-- {
+	for ; c.Layers > 0 && !fits(train.Memory(configs.Train{}, c, o), available); c.Layers-- {
 	}
 	if c.Layers == 0 {
 		return skip("not one of %d layers fits into %s", all, mebibytes(available))
@@ -118,7 +119,7 @@ func (d *doctor) benchStep(b kernels.Backend, dt kernels.DType, shape modelShape
 	d.report.Measured = append(d.report.Measured, speed,
 		measurement{Name: "tokens of conversations, " + shape.name + " shape", Value: float64(batch.Real) / seconds, Unit: "tokens/s", Note: note},
 		measurement{Name: "prompts, " + shape.name + " shape", Value: float64(len(groups)) / seconds, Unit: "prompts/s", Note: note})
-	memory := mebibytes(inTensors(train.Memory(c, o))) + ", as planned"
+	memory := mebibytes(inTensors(train.Memory(configs.Train{}, c, o))) + ", as planned"
 	if n := b.Used()[kernels.ScratchTag]; n > 0 {
 		memory += ", and " + mebibytes(n) + " of scratch memory"
 	}
@@ -160,7 +161,7 @@ func (d *doctor) timeStep(b kernels.Backend, s *stepRun, o llama.Options, batch 
 		}
 	}
 	s.seconds = time.Since(start).Seconds() / timedSteps
-	if used, want := inTensors(b.Used())-before, inTensors(train.Memory(s.config, o)); used > want || 10*used < 9*want {
+	if used, want := inTensors(b.Used())-before, inTensors(train.Memory(configs.Train{}, s.config, o)); used > want || 10*used < 9*want {
 		return 0, fmt.Errorf("a step uses %s, planned are %s", mebibytes(used), mebibytes(want))
 	}
 	return m.FLOPs(batch), nil

@@ -102,5 +102,5 @@ func (r *trainRun) sizeWithoutData(c configs.Run) (map[string]int64, error) {
 	}
 	o.MaxRows = c.PassRows()
 	o.MaxAnswers = max(2, o.MaxRows/tokensOfAnswer)
-	return train.Memory(r.model, o), nil
+	return train.Memory(c.Train, r.model, o), nil
 }

@@ -72,7 +72,7 @@ func TestRehearsalOfYi34B(t *testing.T) {
 		o.DType, o.MaxRows, o.MaxAnswers = kernels.BF16, r.rows, 2*answersPerPrompt
 		want := llama.Plan(mc, o)
 		if o.Train {
-			want = train.Memory(mc, o)
+			want = train.Memory(c.Train, mc, o)
 		}
 		if !maps.Equal(r.memory, want) {
 			t.Errorf("%+v: counted %v, planned %v", o, r.memory, want)

@@ -116,21 +116,26 @@ func TestFrozenMatricesHaveNoProductsOfTheirOwn(t *testing.T) {
 	}
 }
 
-// AdamW moves 30 bytes for a bfloat16 parameter, 28 for one in float32.
+// AdamW moves 30 bytes for a bfloat16 parameter with a master, 24 for one without, and 28 for
+// one in float32.
 func TestAdamWMoves(t *testing.T) {
-	for dt, want := range map[kernels.DType]float64{kernels.BF16: 30, kernels.F32: 28} {
+	for _, c := range []struct {
+		dt     kernels.DType
+		master bool
+		want   float64
+	}{{kernels.BF16, true, 30}, {kernels.BF16, false, 24}, {kernels.F32, false, 28}} {
 		r := NewRecorder()
 		one := func(dt kernels.DType) kernels.Tensor {
 			x, _ := r.Alloc("", dt, 10, 100)
 			return x
 		}
-		a := kernels.AdamW{Param: one(dt), M: one(kernels.F32), V: one(kernels.F32), Grad: one(kernels.F32)}
-		if dt == kernels.BF16 {
+		a := kernels.AdamW{Param: one(c.dt), M: one(kernels.F32), V: one(kernels.F32), Grad: one(kernels.F32)}
+		if c.master {
 			a.Master = one(kernels.F32)
 		}
 		r.AdamW(a)
-		if got := r.Entries()[0].Bytes / 1000; got != want {
-			t.Errorf("%v: %v bytes, want %v", dt, got, want)
+		if got := r.Entries()[0].Bytes / 1000; got != c.want {
+			t.Errorf("%v, master %v: %v bytes, want %v", c.dt, c.master, got, c.want)
 		}
 	}
 }

@@ -146,8 +146,8 @@ func (r *Recorder) ValueHeadBack(dx, dw, dscore, x, rows, w kernels.Tensor) {
 
 func (r *Recorder) SumSq(out, x kernels.Tensor) { r.memory("SumSq", x, 2, size(x)) }
 
-// AdamW reads the gradient, and reads and writes the moments and the parameter: its master
-// if it has one, and then writes the parameter alone.
+// AdamW reads the gradient, and reads and writes the moments and the parameter; if that has a
+// master, it reads and writes the master and only writes the parameter.
 func (r *Recorder) AdamW(a kernels.AdamW) {
 	bytes := size(a.Grad, a.M, a.M, a.V, a.V, a.Param)
 	if a.Master.Buf == nil {

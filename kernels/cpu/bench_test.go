@@ -152,6 +152,8 @@ func BenchmarkRows(b *testing.B) {
 		if be.act == kernels.BF16 {
 			a.Master = filled(b, be, r, kernels.F32, params)
 		}
+		without := a
+		without.Param, without.Master, without.Stochastic = filled(b, be, r, be.act, params), kernels.Tensor{}, be.act == kernels.BF16
 		sum := filled(b, be, nil, kernels.F64, 1)
 		for name, op := range map[string]func(){
 			"RMSNorm":     func() { be.RMSNorm(dx, rstd, x, w, 1e-5) },
@@ -161,6 +163,7 @@ func BenchmarkRows(b *testing.B) {
 			"Add":         func() { be.Add(dx, dx, x) },
 			"SumSq4M":     func() { be.SumSq(sum, a.Grad) },
 			"AdamW4M":     func() { be.AdamW(a) },
+			"Dither4M":    func() { be.AdamW(without) }, // AdamW without a master, where that is bfloat16
 		} {
 			b.Run(name, func(b *testing.B) { timed(b, 0, op) })
 		}

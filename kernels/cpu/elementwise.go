@@ -76,12 +76,16 @@ func (b *backend) SumSq(out, x kernels.Tensor) {
 func (b *backend) AdamW(a kernels.AdamW) {
 	n := a.Param.Len()
 	master := a.Master
-	ok := a.Param.DType == b.act
-	if b.act == kernels.F32 {
+	ok := a.Param.DType == b.act && (b.act == kernels.BF16 || !a.Stochastic)
+	if b.act == kernels.F32 || a.Stochastic {
 		ok = ok && master.Buf == nil
 		master = a.Param
 	}
-	for _, t := range []kernels.Tensor{master, a.M, a.V, a.Grad} {
+	wide := []kernels.Tensor{a.M, a.V, a.Grad}
+	if !a.Stochastic {
+		wide = append(wide, master)
+	}
+	for _, t := range wide {
 		ok = ok && t.DType == kernels.F32 && t.Len() == n
 	}
 	if !ok {
@@ -97,9 +101,15 @@ func (b *backend) AdamW(a kernels.AdamW) {
 		C.float(1 / math.Sqrt(1-math.Pow(a.Beta2, float64(a.Step)))),
 		C.float(a.Eps), C.float(1 - a.LR*a.WeightDecay), C.float(a.GradScale),
 	}
-	size, p := a.Param.DType.Size(), ptr(a.Param)
-	w, m, v, g := float32s(master), float32s(a.M), float32s(a.V), float32s(a.Grad)
+	numbers := kernels.NewDither(a.Seed, a.Step)
+	size, p, w := a.Param.DType.Size(), ptr(a.Param), ptr(master)
+	m, v, g := float32s(a.M), float32s(a.V), float32s(a.Grad)
 	b.runs(n, flatUnit, func(lo, hi int) {
-		C.run_adamw(b.set, unsafe.Add(p, lo*size), cfloats(w[lo:]), cfloats(m[lo:]), cfloats(v[lo:]), cfloats(g[lo:]), C.long(hi-lo), &hyper[0])
+		var weights *C.float
+		if !a.Stochastic {
+			weights = (*C.float)(unsafe.Add(w, 4*lo))
+		}
+		d := C.dither{first: C.uint64_t(lo), low: C.uint32_t(numbers.Low), high: C.uint32_t(numbers.High)}
+		C.run_adamw(b.set, unsafe.Add(p, lo*size), weights, cfloats(m[lo:]), cfloats(v[lo:]), cfloats(g[lo:]), C.long(hi-lo), &hyper[0], &d)
 	})
 }

@@ -53,6 +53,9 @@ func suiteOn(t testing.TB, b *backend, rows int, place func(kernels.Tensor) kern
 		a.Master = stat(rows * cols)
 		updated = append(updated, a.Master)
 	}
+	// Without a master, BF16 is rounded stochastically.
+	without := a
+	without.Master, without.Param, without.Stochastic, without.Seed = kernels.Tensor{}, act(rows*cols), b.act == kernels.BF16, 3
 	of := func(ts ...kernels.Tensor) []kernels.Tensor { return ts }
 	return []operation{
 		{"RMSNorm", func() { b.RMSNorm(dx, rstd, x, cw, 1e-5) }, of(dx, rstd)},
@@ -75,6 +78,7 @@ func suiteOn(t testing.TB, b *backend, rows int, place func(kernels.Tensor) kern
 		{"Add", func() { b.Add(dx, dx, x) }, of(dx)},
 		{"SumSq", func() { b.SumSq(sum, dw) }, of(sum)},
 		{"AdamW", func() { b.AdamW(a) }, updated},
+		{"AdamW stochastic", func() { b.AdamW(without) }, of(without.Param, a.M, a.V)},
 	}
 }
 

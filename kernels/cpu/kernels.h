@@ -51,6 +51,10 @@ typedef struct {
 	int32_t q_heads, kv_heads, dim, window;
 } attention_args;
 
+// The random numbers of stochastic rounding, kernels.Dither; first is the index of the
+// first element in its tensor, a multiple of 16.
+typedef struct { uint64_t first; uint32_t low, high; } dither;
+
 // The kernels: X(name, arguments, parameters...). "void *" is an array of the
 // element type for which the set was compiled, float32 or bfloat16; "float *" is
 // float32 in both. [lo, hi) is a range of rows, [jlo, jhi) of columns.
@@ -82,8 +86,9 @@ typedef struct {
 	X(value_head, (score, x, rows, w, count, n), float *score, const void *x, const int32_t *rows, const void *w, long count, long n) \
 	X(value_head_back, (dx, dw, dscore, x, rows, w, count, n, jlo, jhi), void *dx, float *dw, const float *dscore, const void *x, const int32_t *rows, const void *w, long count, long n, long jlo, long jhi) \
 	X(sum_squares, (out, x, n), double *out, const void *x, long n) \
-	/* hyper: see elementwise.h; param may be master where elements are float32 */ \
-	X(adamw, (param, master, m, v, g, n, hyper), void *param, float *master, float *m, float *v, const float *g, long n, const float *hyper)
+	/* hyper: see elementwise.h; param may be master where elements are float32; without a */ \
+	/* master, param is bfloat16 and rounded by d */ \
+	X(adamw, (param, master, m, v, g, n, hyper, d), void *param, float *master, float *m, float *v, const float *g, long n, const float *hyper, const dither *d)
 
 // The kernels as compiled for one instruction set and one element type.
 typedef struct {

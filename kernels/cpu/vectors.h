@@ -89,6 +89,13 @@ INLINE hvec narrow(vec v)
 	uvec nan = (u >> 16) | 0x40; // quiet, so that cutting the payload leaves a NaN
 	return __builtin_convertvector((uvec)pick(v == v, (vec)rounded, (vec)nan), hvec);
 }
+// narrow_by cuts after numbers below 2**16 are added to the bits: away from zero with the
+// probability of the distance if they are random.
+INLINE hvec narrow_by(vec v, uvec numbers)
+{
+	uvec u = (uvec)v, rounded = (u + numbers) >> 16, nan = (u >> 16) | 0x40;
+	return __builtin_convertvector((uvec)pick(v == v, (vec)rounded, (vec)nan), hvec);
+}
 INLINE vec get(const elem *p) { return widen(*(const hvec *)p); }
 INLINE void put(elem *p, vec v) { *(hvec *)p = narrow(v); }
 #ifdef MASKED
@@ -109,13 +116,14 @@ INLINE void store_few_halves(elem *p, hvec h, long n)
 }
 #endif
 INLINE vec get_part(const elem *p, long n) { return n >= LANES ? get(p) : widen(load_few_halves(p, n)); }
-INLINE void put_part(elem *p, vec v, long n)
+INLINE void put_halves(elem *p, hvec h, long n)
 {
 	if (n >= LANES)
-		put(p, v);
+		*(hvec *)p = h;
 	else
-		store_few_halves(p, narrow(v), n);
+		store_few_halves(p, h, n);
 }
+INLINE void put_part(elem *p, vec v, long n) { put_halves(p, narrow(v), n); }
 INLINE float get1(const elem *p)
 {
 	uint32_t u = (uint32_t)*p << 16;

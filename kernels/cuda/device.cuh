@@ -129,6 +129,16 @@ template <bool V> __device__ __forceinline__ void load4(float (&v)[QUAD], const 
 		for (int i = 0; i < QUAD; i++) v[i] = i < left ? p[i] : 0.f;
 	}
 }
+template <bool V> __device__ __forceinline__ void load4(float (&v)[QUAD], const bf16* p, int left) {
+	if constexpr (V) {
+		const uint2 x = *reinterpret_cast<const uint2*>(p);
+		v[0] = __uint_as_float(x.x << 16), v[1] = __uint_as_float(x.x & 0xffff0000u);
+		v[2] = __uint_as_float(x.y << 16), v[3] = __uint_as_float(x.y & 0xffff0000u);
+	} else {
+#pragma unroll
+		for (int i = 0; i < QUAD; i++) v[i] = i < left ? to_float(p[i]) : 0.f;
+	}
+}
 
 // Stores the first min(4, left) elements, each rounded once.
 template <bool V> __device__ __forceinline__ void store4(bf16* p, const float (&v)[QUAD], int left) {

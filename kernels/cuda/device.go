@@ -206,6 +206,8 @@ func word(kernel string, i int, arg any) (w uint64) {
 		return uint64(a)
 	case int32:
 		return uint64(uint32(a))
+	case uint32:
+		return uint64(a)
 	case int64:
 		return uint64(a)
 	case float32:

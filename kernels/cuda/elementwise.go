@@ -98,12 +98,16 @@ func (b *backend) SumSq(out, x kernels.Tensor) {
 func (b *backend) AdamW(a kernels.AdamW) {
 	n := a.Param.Len()
 	master := a.Master
-	ok := a.Param.DType == b.act
-	if b.act == kernels.F32 {
+	ok := a.Param.DType == b.act && (b.act == kernels.BF16 || !a.Stochastic)
+	if b.act == kernels.F32 || a.Stochastic {
 		ok = ok && master.Buf == nil
 		master = a.Param
 	}
-	for _, t := range []kernels.Tensor{master, a.M, a.V, a.Grad} {
+	wide := []kernels.Tensor{a.M, a.V, a.Grad}
+	if !a.Stochastic {
+		wide = append(wide, master)
+	}
+	for _, t := range wide {
 		ok = ok && t.DType == kernels.F32 && t.Len() == n
 	}
 	if !ok {
@@ -115,8 +119,14 @@ func (b *backend) AdamW(a kernels.AdamW) {
 	p, w, m, v, g := b.addr(a.Param), b.addr(master), b.addr(a.M), b.addr(a.V), b.addr(a.Grad)
 	correction1 := 1 - math.Pow(a.Beta1, float64(a.Step))
 	correction2 := 1 - math.Pow(a.Beta2, float64(a.Step))
-	b.run("AdamW", typed("adamw", b.act), dim{up(n, 256*quad), 1, 1}, line(256), p, w, m, v, g, int64(n),
-		float32(a.LR/correction1), float32(a.Beta1), float32(1-a.Beta1), float32(a.Beta2), float32(1-a.Beta2),
-		float32(1/math.Sqrt(correction2)), float32(a.Eps), float32(1-a.LR*a.WeightDecay), float32(a.GradScale),
-		aligned(n, p, w, m, v, g))
+	hyper := []any{float32(a.LR / correction1), float32(a.Beta1), float32(1 - a.Beta1), float32(a.Beta2), float32(1 - a.Beta2),
+		float32(1 / math.Sqrt(correction2)), float32(a.Eps), float32(1 - a.LR*a.WeightDecay), float32(a.GradScale),
+		aligned(n, p, w, m, v, g)}
+	grid := dim{up(n, 256*quad), 1, 1}
+	if a.Stochastic {
+		d := kernels.NewDither(a.Seed, a.Step)
+		b.run("AdamW", typed("adamw_stochastic", b.act), grid, line(256), append([]any{p, m, v, g, int64(n), d.Low, d.High}, hyper...)...)
+		return
+	}
+	b.run("AdamW", typed("adamw", b.act), grid, line(256), append([]any{p, w, m, v, g, int64(n)}, hyper...)...)
 }

@@ -201,9 +201,22 @@ func adamwCases() (cs []testCase) {
 			// Param, Master, M, V, Grad.
 			in:  []operand{of(activation), of(statistic), of(statistic), of(statistic).positive(), of(statistic)},
 			out: []int{0, 1, 2, 3},
-			run: func(b kernels.Backend, t []kernels.Tensor) { adamW(b, step, t) }})
+			run: func(b kernels.Backend, t []kernels.Tensor) { adamW(b, step, t) }}, testCase{
+			name: fmt.Sprintf("AdamW stochastic/%v", s.shape), class: Elementwise, small: i == 0,
+			// Param, M, V, Grad.
+			in:  []operand{of(activation), of(statistic), of(statistic).positive(), of(statistic)},
+			out: []int{0, 1, 2},
+			run: func(b kernels.Backend, t []kernels.Tensor) { stochasticAdamW(b, step, t) }})
 	}
 	return cs
+}
+
+// stochasticAdamW updates the parameter t[0], without a master if it is BF16. Parameters of
+// other types are not rounded stochastically.
+func stochasticAdamW(b kernels.Backend, step kernels.AdamW, t []kernels.Tensor) {
+	step.Param, step.M, step.V, step.Grad = t[0], t[1], t[2], t[3]
+	step.Stochastic, step.Seed = t[0].DType == kernels.BF16, 7
+	b.AdamW(step)
 }
 
 // adamW updates the master t[1] and sets the parameter t[0] to it, which is what

@@ -18,7 +18,7 @@ func exactChecks() (cs []check) {
 		c := matmul(name, kernels.Trans(mode), 150, 70, 700, false, false)
 		cs = append(cs, check{"exact/rows/MatMul " + name + "/1 to 33 of 150", c.fewRows})
 	}
-	return append(slices.Concat(cs, exactAttentionChecks()), check{"exact/AdamW/parameter is the rounded master", roundedMaster})
+	return slices.Concat(cs, exactAttentionChecks(), adamWChecks())
 }
 
 // repeats runs c twice.
@@ -96,25 +96,4 @@ func (c testCase) slice(values [][]float64, lo, hi int) (testCase, [][]float64) 
 		values[i] = values[i][lo*row : hi*row]
 	}
 	return c, values
-}
-
-// roundedMaster wants a BF16 parameter to be its master rounded to nearest even.
-func roundedMaster(b kernels.Backend, dt kernels.DType) []error {
-	if dt != kernels.BF16 {
-		return nil
-	}
-	var errs []error
-	for _, c := range adamwCases() {
-		after, more := c.evaluate(b, dt, c.problem(dt).values)
-		if errs = append(errs, more...); after == nil {
-			return errs
-		}
-		param, master := decode(kernels.BF16, after[0]), decode(kernels.F32, after[1])
-		for i := range param {
-			if want := nearestBF16(master[i]); param[i] != want {
-				return append(errs, fmt.Errorf("%s: element %d is %g, but its master is %g", c.name, i, param[i], master[i]))
-			}
-		}
-	}
-	return errs
 }

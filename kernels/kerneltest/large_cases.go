@@ -75,6 +75,10 @@ func (s Sizes) elementwise() []largeCase {
 		in:  []operand{of(activation), of(statistic), of(statistic), of(statistic).positive(), of(statistic)},
 		out: []int{0, 1, 2, 3}, rows: []int{0, 1, 2, 3, 4},
 		run: func(b kernels.Backend, t []kernels.Tensor) { adamW(b, step, t) }}
+	stochastic := testCase{name: fmt.Sprintf("AdamW stochastic/%dx%d", few, h), class: Elementwise,
+		in:  []operand{of(activation), of(statistic), of(statistic).positive(), of(statistic)},
+		out: []int{0, 1, 2}, rows: []int{0, 1, 2, 3},
+		run: func(b kernels.Backend, t []kernels.Tensor) { stochasticAdamW(b, step, t) }}
 	return []largeCase{
 		rowSamples(testCase{name: "Add/" + size, class: Elementwise,
 			in: []operand{act(n, h), act(n, h), act(n, h)}, out: []int{0}, rows: []int{0, 1, 2},
@@ -87,6 +91,7 @@ func (s Sizes) elementwise() []largeCase {
 		rowSamples(swigluBack("SwiGLUBack/"+wide, s.Tokens, s.FFN, 1, false)),
 		{squares, []sample{{out: []int{0}}}},
 		rowSamples(adam),
+		rowSamples(stochastic),
 	}
 }
 

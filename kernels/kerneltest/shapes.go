@@ -54,13 +54,18 @@ func (c testCase) panics(b kernels.Backend, dt kernels.DType, values [][]float64
 		n *= s
 	}
 	values[operand] = append(slices.Clone(values[operand]), make([]float64, n-len(values[operand]))...)
+	return c.panicsOn(b, dt, values, func(ts []kernels.Tensor) { ts[operand] = view(ts[operand]) })
+}
+
+// panicsOn reports whether c panics on values, whose tensors are changed first.
+func (c testCase) panicsOn(b kernels.Backend, dt kernels.DType, values [][]float64, change func([]kernels.Tensor)) bool {
 	gs, err := c.allocate(b, dt, values)
 	defer free(b, gs)
 	if err != nil {
 		return false
 	}
 	ts := tensors(gs)
-	ts[operand] = view(ts[operand])
+	change(ts)
 	panicked := false
 	func() {
 		defer func() { panicked = recover() != nil }()

@@ -1,6 +1,7 @@
 package reference
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 
@@ -9,8 +10,8 @@ import (
 
 func (b *backend) AdamW(a kernels.AdamW) {
 	weights, n := a.Param, a.Param.Len()
-	ok := a.Param.DType == b.act
-	if b.act == kernels.BF16 {
+	ok := a.Param.DType == b.act && (b.act == kernels.BF16 || !a.Stochastic)
+	if b.act == kernels.BF16 && !a.Stochastic {
 		weights = a.Master
 		ok = ok && a.Master.DType == b.stat && a.Master.Len() == n && a.Master.Buf != nil
 	} else {
@@ -35,8 +36,20 @@ func (b *backend) AdamW(a kernels.AdamW) {
 	}
 	store(a.M, m)
 	store(a.V, v)
+	if a.Stochastic {
+		storeDithered(weights, p, kernels.NewDither(a.Seed, a.Step))
+		return
+	}
 	store(weights, p)
 	if b.act == kernels.BF16 {
 		store(a.Param, load(weights)) // rounded from the float32 weights, so that the two agree
+	}
+}
+
+// storeDithered rounds v to float32, and that to bfloat16 by the numbers of d.
+func storeDithered(t kernels.Tensor, v []float64, d kernels.Dither) {
+	mem := raw(t)
+	for i, x := range v {
+		binary.LittleEndian.PutUint16(mem[2*i:], d.Round(float32(x), i))
 	}
 }

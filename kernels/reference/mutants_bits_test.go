@@ -161,6 +161,44 @@ func (m truncatesParameter) AdamW(a kernels.AdamW) {
 	}
 }
 
+// roundsBy rounds element i of the updated weights, x, in its own way where there is no master.
+type roundsBy struct {
+	mutant
+	round func(a kernels.AdamW, x float32, i int) uint16
+}
+
+func (m roundsBy) AdamW(a kernels.AdamW) {
+	if !a.Stochastic {
+		m.Backend.AdamW(a)
+		return
+	}
+	a.Stochastic = false
+	a.Master, _ = m.Alloc("master", kernels.F32, a.Param.Len())
+	for i := range a.Param.Len() {
+		setFloat32(a.Master, i, float64(bfloat16At(a.Param, i)))
+	}
+	m.Backend.AdamW(a)
+	for i := range a.Param.Len() {
+		binary.LittleEndian.PutUint16(bytesOf(a.Param)[2*i:], m.round(a, float32(float32At(a.Master, i)), i))
+	}
+}
+
+func nearest(a kernels.AdamW, _ float32, i int) uint16 {
+	return uint16(math.Float32bits(bfloat16At(a.Param, i)) >> 16)
+}
+
+func oneNumber(a kernels.AdamW, x float32, _ int) uint16 {
+	return kernels.NewDither(a.Seed, a.Step).Round(x, 0)
+}
+
+func ignoresStep(a kernels.AdamW, x float32, i int) uint16 {
+	return kernels.NewDither(a.Seed, 1).Round(x, i)
+}
+
+func ignoresSeed(a kernels.AdamW, x float32, i int) uint16 {
+	return kernels.NewDither(0, a.Step).Round(x, i)
+}
+
 type truncatesSum struct{ mutant }
 
 func (m truncatesSum) Add(out, a, b kernels.Tensor) {

@@ -57,6 +57,11 @@ var mutants = []struct {
 	{"AdamW does not correct its bias", "values/AdamW", kernels.BF16, func(m mutant) kernels.Backend { return uncorrected{m} }},
 	{"AdamW forgets GradScale", "values/AdamW", kernels.F32, func(m mutant) kernels.Backend { return unscaled{m} }},
 	{"AdamW leaves the parameter behind its master", "exact/AdamW", kernels.BF16, func(m mutant) kernels.Backend { return truncatesParameter{m} }},
+	{"AdamW without a master rounds to nearest", "exact/AdamW stochastic", kernels.BF16, func(m mutant) kernels.Backend { return roundsBy{m, nearest} }},
+	{"AdamW without a master has one number for all elements", "exact/AdamW stochastic", kernels.BF16, func(m mutant) kernels.Backend { return roundsBy{m, oneNumber} }},
+	{"AdamW without a master has the same numbers in every step", "exact/AdamW stochastic", kernels.BF16, func(m mutant) kernels.Backend { return roundsBy{m, ignoresStep} }},
+	{"AdamW without a master has the same numbers for all seeds", "exact/AdamW stochastic", kernels.BF16, func(m mutant) kernels.Backend { return roundsBy{m, ignoresSeed} }},
+	{"AdamW does without a master unasked", "shapes/AdamW stochastic", kernels.BF16, func(m mutant) kernels.Backend { return needsNoMaster{m} }},
 	{"MatMul does not see what AdamW wrote to a kept weight", "exact/kept/AdamW", kernels.F32, func(m mutant) kernels.Backend { return newKeeper(m, "AdamW") }},
 	{"MatMul does not see an upload to a kept weight", "memory/", kernels.F32, func(m mutant) kernels.Backend { return newKeeper(m, "Upload") }},
 	{"Free forgets what was kept", "memory/", kernels.F32, func(m mutant) kernels.Backend { return newKeeper(m, "Free") }},
@@ -258,6 +263,14 @@ type unscaled struct{ mutant }
 
 func (m unscaled) AdamW(a kernels.AdamW) {
 	a.GradScale = 1
+	m.Backend.AdamW(a)
+}
+
+// needsNoMaster rounds stochastically where the master was forgotten.
+type needsNoMaster struct{ mutant }
+
+func (m needsNoMaster) AdamW(a kernels.AdamW) {
+	a.Stochastic = a.Stochastic || a.Param.DType == kernels.BF16 && a.Master.Buf == nil
 	m.Backend.AdamW(a)
 }
 
