@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Runs kernels on the emulator that nobody here has written, and compares with numpy:
 #
-#   kernels/emulator/thirdparty.sh [cub] [triton]     without arguments: both
+#   kernels/emulator/thirdparty.sh [cub] [std] [triton] [families]     without arguments: all
 #
-# cub      block reduction, scan and radix sort of NVIDIA's CUB (a wheel of 3 MB)
-# triton   a pipelined matrix product and a softmax compiled by Triton (1 GB unpacked)
+# cub        primitives of blocks and warps of NVIDIA's CUB (a wheel of 3 MB)
+# std        functions of NVIDIA's libcu++ (the same wheel) and of the toolkit's headers
+# triton     products, softmax, arithmetic, atomics compiled by Triton (1 GB unpacked)
+# families   every family of instructions in kernels/cuda/*.ptx is in one of those kernels
 #
 # A kernel and an emulator that come from one reading of the manual can share a mistake;
 # these do not. To be run by hand when instructions are added or changed. Everything goes
@@ -16,7 +18,7 @@ out=build/thirdparty
 sources=kernels/emulator/testdata/thirdparty
 pip=$out/venv/bin/pip
 mkdir -p "$out"
-[[ $# -gt 0 ]] || set -- cub triton
+[[ $# -gt 0 ]] || set -- cub std triton families
 
 .ci/cuda emulator compiler
 [[ -x $pip ]] || python3 -m venv "$out/venv"
@@ -24,12 +26,19 @@ mkdir -p "$out"
 
 for what in "$@"; do
 	case $what in
-	cub)
+	cub | std)
 		"$pip" install --quiet --disable-pip-version-check --no-deps nvidia-cuda-cccl==13.0.85
 		build/cuda/toolkit/bin/nvcc -arch=compute_80 -O3 -std=c++17 -lineinfo -I"$(echo "$out"/venv/lib/python3*/site-packages/nvidia/cu13/include/cccl)" \
-			-ptx -o "$out/cub.ptx" "$sources/cub.cu"
+			-ptx -o "$out/$what.ptx" "$sources/$what.cu"
 		;;
-	triton) "$pip" install --quiet --disable-pip-version-check triton==3.9.0 ;;
+	triton)
+		"$pip" install --quiet --disable-pip-version-check triton==3.9.0
+		rm -rf "$out/triton"
+		;;
+	families)
+		"$out/venv/bin/python" "$sources/families.py" "$out" kernels/cuda/*.ptx
+		continue
+		;;
 	*)
 		echo "thirdparty: no kernels of $what" >&2
 		exit 1
