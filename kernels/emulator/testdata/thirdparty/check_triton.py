@@ -85,6 +85,17 @@ def greatest(out, before, x, n, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def numbers(products, common, where, x, y, z, n, BLOCK: tl.constexpr):
+    """products uint32 and common uint16: x y and x & y, of uint16; where z is a number, 1, else 0."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < n
+    a, b, c = tl.load(x + i, mask=inside, other=0), tl.load(y + i, mask=inside, other=0), tl.load(z + i, mask=inside, other=0.0)
+    tl.store(products + i, a.to(tl.uint32) * b.to(tl.uint32), mask=inside)
+    tl.store(common + i, a & b, mask=inside)
+    tl.store(where + i, tl.where(c == c, 1, 0), mask=inside)
+
+
+@triton.jit
 def gather(out, x, where, N: tl.constexpr):
     i = tl.arange(0, N)
     tl.store(out + i, tl.gather(tl.load(x + i), tl.load(where + i), 0))
@@ -187,3 +198,13 @@ compiled = Compiled(gather, {"out": "*fp32", "x": "*fp32", "where": "*i32"}, {"N
 out = device.alloc(x.nbytes)
 compiled((1, 1, 1), out, device.upload(x), device.upload(where))
 must(numpy.array_equal(device.download(out, 32, numpy.float32), x[where]), "triton gather")
+
+n = 500
+x, y = (random.integers(0, 2**16, n).astype(numpy.uint16) for _ in range(2))
+z = numpy.where(random.random(n) < 0.3, numpy.nan, random.standard_normal(n)).astype(numpy.float32)
+compiled = Compiled(numbers, {"products": "*u32", "common": "*u16", "where": "*i32", "x": "*u16", "y": "*u16", "z": "*fp32", "n": "i32"}, {"BLOCK": 128}, (), 4, 1)
+products, common, where = device.alloc(4 * n), device.alloc(2 * n), device.alloc(4 * n)
+compiled((4, 1, 1), products, common, where, device.upload(x), device.upload(y), device.upload(z), ctypes.c_int32(n))
+must((device.download(products, n, numpy.uint32) == x.astype(numpy.uint32) * y).all(), "triton products of uint16")
+must((device.download(common, n, numpy.uint16) == x & y).all(), "triton bits of uint16")
+must((device.download(where, n, numpy.int32) == ~numpy.isnan(z)).all(), "triton where a float is a number")

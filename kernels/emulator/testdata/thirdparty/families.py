@@ -12,7 +12,6 @@ import sys
 # Families that no third-party kernel here has, and what checks each instead.
 ELSEWHERE = {
     "bfi.b32": "testdata/sound.cu against g++; bfi.b64, the same template, is in cuda::std::complex",
-    "mul.wide.u16": "kernels/cuda's tests of attention's gradients against the CPU",
 }
 IGNORED = {"uni", "relaxed", "acq_rel", "gpu", "sync", "aligned"}
 BY_WIDTH = {"ld", "st", "mov", "selp"}
