@@ -139,6 +139,9 @@ func (l *logger) close() {
 	if l.bar != nil {
 		l.bar.Clear()
 	}
+	// Closing alone would leave the lock with a process that is being started meanwhile, which
+	// has the file open until it executes its program.
+	syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)
 	l.file.Close()
 	if l.events != nil {
 		l.events.Close()

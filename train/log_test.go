@@ -1,6 +1,7 @@
 package train
 
 import (
+	"syscall"
 	"testing"
 	"unicode/utf8"
 )
@@ -26,4 +27,28 @@ func TestRatesAreBrief(t *testing.T) {
 			t.Errorf("%g is %q, want %q", x, got, want)
 		}
 	}
+}
+
+// A process that is being started has all open files for a moment, until it executes its
+// program: a run that ended must not seem to go on in it.
+func TestAnEndedRunLeavesItsFolderUnlocked(t *testing.T) {
+	dir := t.TempDir()
+	l, err := openLogger(Inputs{}, dir, 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inherited, err := syscall.Dup(int(l.file.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(inherited)
+	if _, err := openLogger(Inputs{}, dir, 1, 0); err == nil {
+		t.Error("two runs in one folder")
+	}
+	l.close()
+	again, err := openLogger(Inputs{}, dir, 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.close()
 }
